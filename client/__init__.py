@@ -1,0 +1,1 @@
+"""One person's device. Imports ``privacy`` and ``model``; never the server."""

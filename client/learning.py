@@ -1,0 +1,106 @@
+"""One round on one device: diary in, protected update out (McMahan et al. 2017, Algorithm 2; Abadi et al. 2016 when private)."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+
+from client.home import Home
+from model.classifier import EmotionClassifier, find_model, source_of
+from model.records import Declined, GlobalModel, Published, PublishOrder, TrainOrder, Update
+from model.refusal import Refusal
+from model.settings import RunSettings
+from model.training import Entries, local_generator, train_plainly
+from model.tuning import TrunkCache, tuned_classifier
+from privacy.example_level import train_privately
+from privacy.ledger import LedgerDamaged, PrivacyBudgetSpent
+from privacy.plan import PrivacyPlan
+from privacy.randomness import SecureRandom
+
+
+class OtherBody(Refusal):
+    """The weights belong to another body or tokenizer than this device holds."""
+
+
+def learn(order: TrainOrder, settings: RunSettings, home: Home, *, device: int) -> Update | Declined:
+    """Train on the person's labelled entries and give the update, or say why this device sits the round out."""
+    classifier = _classifier(settings, home)
+    _require_same_body(order.model, classifier)
+    plan = _plan(order, settings)
+    entries = _labelled_entries(classifier, settings, home)
+    if not _may_train(home, plan, len(entries)):
+        return Declined("not-ready", order.round)
+    if plan is not None:
+        try:
+            home.ledger.charge(plan, run=order.run, round=order.round)  # on disk before anything is computed from the diary
+        except (PrivacyBudgetSpent, LedgerDamaged):
+            return Declined("budget", order.round)
+    classifier.write(order.model.weights)
+    generator = local_generator(settings.seed, round=order.round, device=device)
+    if plan is not None:
+        train_privately(classifier, entries, settings, plan, generator, SecureRandom())
+    else:
+        train_plainly(classifier, entries, settings, generator)
+    weight = 1.0 if plan is not None else float(len(entries))
+    return Update(classifier.read() - order.model.weights, weight, order.round)
+
+
+def publish(order: PublishOrder, settings: RunSettings, home: Home) -> Published:
+    """Store the new global model in this device's own Home, where its API finds it; count scores if nothing is private."""
+    classifier = _classifier(settings, home)
+    _require_same_body(order.model, classifier)
+    home.checkpoints.publish(
+        order.model.weights,
+        model=settings.model,
+        tuning=settings.tuning,
+        base_digest=order.model.base_digest,
+        tokenizer_digest=order.model.tokenizer_digest,
+        round=order.round,
+        epsilon=order.epsilon,
+        delta=order.delta,
+    )
+    if settings.privacy != "none":
+        return Published(order.round, None)
+    classifier.write(order.model.weights)
+    entries = _labelled_entries(classifier, settings, home)
+    return Published(order.round, classifier.score(entries.rows, entries.labels) if len(entries) else None)
+
+
+def _plan(order: TrainOrder, settings: RunSettings) -> PrivacyPlan | None:
+    if (order.plan is None) != (settings.privacy == "none"):
+        raise Refusal(f"the order's plan and the run's privacy '{settings.privacy}' contradict each other; nothing was trained")
+    return PrivacyPlan(**vars(order.plan)) if order.plan is not None else None
+
+
+def _may_train(home: Home, plan: PrivacyPlan | None, entries: int) -> bool:
+    """False without entries, without protection unless the device allows that, or with more entries than delta covers."""
+    if plan is None:
+        return entries > 0 and home.policy.allow_unprotected
+    return 0 < entries <= plan.most_entries
+
+
+def _labelled_entries(classifier: EmotionClassifier, settings: RunSettings, home: Home) -> Entries:
+    examples = home.diary.labelled()
+    rows = TrunkCache(home.cache, classifier, settings).rows([example.text for example in examples])
+    return Entries(rows, torch.tensor([example.emotion.id for example in examples], dtype=torch.int64))
+
+
+def _require_same_body(model: GlobalModel, classifier: EmotionClassifier) -> None:
+    for what, theirs, ours in (
+        ("base model", model.base_digest, classifier.base_digest),
+        ("tokenizer", model.tokenizer_digest, classifier.tokenizer.digest),
+    ):
+        if theirs != ours:
+            raise OtherBody(f"the server's {what} is {theirs[:12]} and this device has {ours[:12]}; install the same one on both")
+
+
+def _classifier(settings: RunSettings, home: Home) -> EmotionClassifier:
+    return _built(settings, find_model(source_of(settings.model), home.models))
+
+
+@lru_cache(maxsize=1)
+def _built(settings: RunSettings, folder: Path) -> EmotionClassifier:
+    """Built once a process, not once a message: every use begins by writing the weights it was sent."""
+    return tuned_classifier(settings, folder)

@@ -1,0 +1,1 @@
+"""What is learned, and what travels. Imports nothing of ours."""

@@ -1,0 +1,360 @@
+"""EmotionClassifier: one interface over a BERT body and an LSTM body.
+
+A classifier is a chain of named blocks: embeddings, layers, pool, head. Each takes and gives ``(x, mask)``, so the
+chain can be cut anywhere: what stands before the cut is the frozen trunk, whose output for an entry never changes and
+may be kept; what stands after it is trained. ``tuning`` chooses the cut.
+
+KoBERT's traps, handled here: the pad id is read from the config (1, not 0), padding is on the right, the pooler is
+used, and position ids are passed whole, (B, S), because Opacus cannot tell examples apart in a (1, S) tensor.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from transformers import BertConfig, BertModel
+
+from model.emotions import EMOTIONS
+from model.examples import Batch
+from model.refusal import Refusal
+from model.scores import Scores
+from model.tokenizer import Tokenizer, load_tokenizer
+from model.weights import Weights
+
+SCRATCH_SEED = 20
+"""Seed of a body that has no pretrained weights: every device draws the same one, and the base digest proves it."""
+
+
+@dataclass(frozen=True)
+class ModelRow:
+    """How one named model is built: where its folder is found, which body, and how an entry's states become one."""
+
+    source: str
+    body: str = "bert"
+    pooling: str = "cls"
+
+
+MODELS: dict[str, ModelRow] = {
+    "compact": ModelRow("compact", pooling="mean"),
+    "lstm": ModelRow("compact", body="lstm"),
+    "kobert": ModelRow("skt/kobert-base-v1"),
+    "mbert": ModelRow("bert-base-multilingual-cased"),
+}
+"""The models by name; any other name is a folder or a hub id of the BERT family."""
+
+
+class EmotionClassifier(nn.Module):
+    """Reads one of four emotions from token ids.
+
+    ``blocks`` are chained in order; the first ``cut`` are frozen and run without dropout. Raises nothing of its own.
+    """
+
+    def __init__(self, blocks: dict[str, nn.Module], tokenizer: Tokenizer) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleDict(blocks)
+        self.tokenizer = tokenizer
+        self.cut = 0
+        self.base_digest = ""
+
+    def upper(self) -> nn.Module:
+        """The trained blocks as one module, ``(x, mask) -> logits (B, 4)``; parameters keep their names."""
+        return Chain(dict(list(self.blocks.items())[self.cut :]))
+
+    def encode(self, texts: Sequence[str], *, max_tokens: int) -> list[Tensor]:
+        """Token ids of each text, (S,) int64."""
+        return [torch.tensor(ids) for ids in self.tokenizer.encode(texts, max_tokens=max_tokens)]
+
+    @torch.no_grad()
+    def lower(self, entries: Sequence[Tensor], *, batch_size: int = 64) -> list[Tensor]:
+        """The frozen trunk's output for each entry of token ids: (S, H), (1, H) past the pool, or the ids if nothing is frozen.
+
+        Entries are run in order of length, so that little is spent on padding.
+        """
+        if self.cut == 0:
+            return list(entries)
+        trunk = Chain(dict(list(self.blocks.items())[: self.cut])).eval()
+        order = sorted(range(len(entries)), key=lambda row: len(entries[row]))
+        outputs: list[Tensor] = [torch.empty(0)] * len(entries)
+        for start in range(0, len(order), batch_size):
+            rows = order[start : start + batch_size]
+            x, mask = self.pad([entries[row] for row in rows])
+            x, mask = trunk.chain(x, mask)
+            for position, row in enumerate(rows):
+                outputs[row] = x[position, : int(mask[position].sum())].clone()
+        return outputs
+
+    def pad(self, rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Right-padded rows (B, S) or (B, S, H) and their mask (B, S)."""
+        padding = self.tokenizer.pad_id if rows[0].dim() == 1 else 0.0
+        x = nn.utils.rnn.pad_sequence(list(rows), batch_first=True, padding_value=padding)
+        lengths = torch.tensor([len(row) for row in rows])
+        return x, (torch.arange(x.shape[1]) < lengths[:, None]).to(torch.int64)
+
+    def batch(self, rows: Sequence[Tensor], labels: Tensor) -> Batch:
+        """Rows of :meth:`lower` and their labels (B,) as one batch."""
+        x, mask = self.pad(rows)
+        return Batch(x, mask, labels)
+
+    @torch.no_grad()
+    def probabilities(self, texts: Sequence[str], *, max_tokens: int, batch_size: int = 64) -> np.ndarray[Any, np.dtype[np.float32]]:
+        """Probabilities (N, 4) of the four emotions, in the order of their ids."""
+        return self.probabilities_of(self.lower(self.encode(texts, max_tokens=max_tokens)), batch_size=batch_size)
+
+    @torch.no_grad()
+    def probabilities_of(self, rows: Sequence[Tensor], *, batch_size: int = 64) -> np.ndarray[Any, np.dtype[np.float32]]:
+        """The same, for rows that have passed the trunk already."""
+        upper = self.upper().eval()
+        order = sorted(range(len(rows)), key=lambda row: len(rows[row]))
+        result = np.zeros((len(rows), len(EMOTIONS)), dtype=np.float32)
+        for start in range(0, len(order), batch_size):
+            chosen = order[start : start + batch_size]
+            result[chosen] = torch.softmax(upper(*self.pad([rows[row] for row in chosen])), dim=-1).numpy()
+        return result
+
+    def score(self, rows: Sequence[Tensor], labels: Tensor) -> Scores:
+        """Scores of rows that have passed the trunk, against labels (N,)."""
+        return Scores.count(self.probabilities_of(rows), labels.numpy())
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """The parameters that are trained and travel, by name."""
+        return {name: parameter for name, parameter in self.blocks.named_parameters() if parameter.requires_grad}
+
+    def read(self) -> Weights:
+        """A copy of the trainable parameters."""
+        return Weights({name: parameter.detach().numpy().astype(np.float32, copy=True) for name, parameter in self.trainable().items()})
+
+    @torch.no_grad()
+    def write(self, weights: Weights) -> None:
+        """Set the trainable parameters; :class:`Refusal` if names or shapes differ."""
+        parameters = self.trainable()
+        weights.require_shapes({name: tuple(parameter.shape) for name, parameter in parameters.items()})
+        for name, parameter in parameters.items():
+            parameter.copy_(torch.from_numpy(np.array(weights[name])))  # a copy: the array may be read-only
+
+
+class Chain(nn.Module):
+    """Some consecutive blocks under their own names; called, it gives the last block's tensor alone."""
+
+    def __init__(self, blocks: dict[str, nn.Module]) -> None:
+        super().__init__()
+        for name, block in blocks.items():
+            self.add_module(name, block)
+
+    def chain(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Run the blocks; give what the next block would take."""
+        for block in self.children():
+            x, mask = block(x, mask)
+        return x, mask
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        return self.chain(x, mask)[0]
+
+
+class Embeddings(nn.Module):
+    """Token ids (B, S) to hidden states (B, S, H), with position and token-type ids passed whole."""
+
+    def __init__(self, bert: BertModel) -> None:
+        super().__init__()
+        self.table = bert.embeddings
+
+    def forward(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        positions = torch.arange(ids.shape[1]).repeat(ids.shape[0], 1)
+        return self.table(input_ids=ids, position_ids=positions, token_type_ids=torch.zeros_like(ids)), mask
+
+
+class Layer(nn.Module):
+    """One transformer layer; padding is masked out of attention."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.bert = layer
+
+    def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        blocked = torch.zeros(mask.shape, dtype=x.dtype).masked_fill(mask == 0, torch.finfo(x.dtype).min)
+        return self.bert(x, blocked[:, None, None, :].expand(-1, 1, x.shape[1], -1)), mask
+
+
+class Pool(nn.Module):
+    """States (B, S, H) to one per entry (B, 1, H): the [CLS] state, or the mean over real tokens."""
+
+    def __init__(self, pooling: str) -> None:
+        super().__init__()
+        self.pooling = pooling
+
+    def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        if self.pooling == "mean":
+            x = (x * mask[:, :, None]).sum(dim=1, keepdim=True) / mask.sum(dim=1).clamp(min=1)[:, None, None]
+        else:
+            x = x[:, :1]
+        return x, torch.ones(x.shape[:2], dtype=torch.int64)
+
+
+class Head(nn.Module):
+    """Pooler (dense + tanh), dropout, linear: (B, 1, H) to logits (B, 4)."""
+
+    def __init__(self, width: int, dropout: float, pooler: nn.Linear | None = None) -> None:
+        super().__init__()
+        self.pooler = pooler if pooler is not None else nn.Linear(width, width)
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(width, len(EMOTIONS))
+
+    def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        return self.classifier(self.dropout(torch.tanh(self.pooler(x[:, 0])))), mask
+
+
+class WordEmbeddings(nn.Module):
+    """Token ids (B, S) to vectors (B, S, E) for the LSTM."""
+
+    def __init__(self, vocabulary_size: int, width: int, pad_id: int) -> None:
+        super().__init__()
+        self.table = nn.Embedding(vocabulary_size, width, padding_idx=pad_id)
+
+    def forward(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        return self.table(ids), mask
+
+
+class Recurrent(nn.Module):
+    """Two bidirectional LSTM layers over (B, S, E); padding is packed away, so that it changes nothing."""
+
+    def __init__(self, inputs: int, width: int) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(inputs, width, num_layers=2, bidirectional=True, batch_first=True)
+
+    def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        lengths = mask.sum(dim=1)
+        in_order = bool((lengths[:-1] >= lengths[1:]).all())  # then packing must not permute, see privacy.example_level
+        packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=in_order)
+        states, _ = self.lstm(packed)
+        return nn.utils.rnn.pad_packed_sequence(states, batch_first=True, total_length=x.shape[1])[0], mask
+
+
+def build_classifier(name: str, folder: Path, *, dropout: float, seed: int) -> EmotionClassifier:
+    """Build the classifier ``name`` from ``folder`` with a head drawn from ``seed``; all parameters train (see ``tuning``).
+
+    Raises :class:`Refusal` if the folder lacks a file or is not of the BERT family.
+    """
+    row = MODELS.get(name, ModelRow(name))
+    config = _bert_config(folder)
+    tokenizer = load_tokenizer(folder, pad_id=config.pad_token_id)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(SCRATCH_SEED)
+        blocks = (_lstm_blocks if row.body == "lstm" else _bert_blocks)(folder, config, row, dropout)
+        body = {key: tensor for key, tensor in nn.ModuleDict(blocks).state_dict().items()}
+        torch.manual_seed(seed)
+        pooler = blocks.pop("pooler", None)
+        width = 2 * LSTM_WIDTH if row.body == "lstm" else config.hidden_size
+        blocks["head"] = Head(width, dropout, pooler if isinstance(pooler, nn.Linear) else None)
+        _draw(blocks["head"].classifier, config.initializer_range)
+        if pooler is None:
+            _draw(blocks["head"].pooler, 1.0 / width**0.5)
+    classifier = EmotionClassifier(blocks, tokenizer)
+    classifier.base_digest = _digest(body)
+    return classifier
+
+
+def source_of(name: str) -> str:
+    """Where the model ``name`` comes from: a bundled folder, a path or a hub id."""
+    return MODELS[name].source if name in MODELS else name
+
+
+def find_model(source: str, models: Path | None = None) -> Path:
+    """The folder of a model: a path, one installed under ``models``, the bundled one, or the hub's download."""
+    if Path(source).is_dir():
+        return Path(source)
+    if models is not None and (models / source.replace("/", "--")).is_dir():
+        return models / source.replace("/", "--")
+    bundled = resources.files("model") / "assets" / source
+    if isinstance(bundled, Path) and bundled.is_dir() and "/" not in source:
+        return bundled
+    return _from_hub(source)
+
+
+def _from_hub(source: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    wanted = ["config.json", "*.safetensors", "pytorch_model.bin", "spiece.model", "tokenizer.json", "vocab.txt", "tokenizer_config.json"]
+    try:
+        return Path(snapshot_download(source, allow_patterns=wanted))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise Refusal(
+            f"the model '{source}' is no folder here and the hub did not give it ({type(error).__name__}); "
+            "put its folder (config.json, weights, tokenizer) on this machine and name it, or use --model compact, which needs no download"
+        ) from None
+
+
+def _bert_config(folder: Path) -> BertConfig:
+    if not (folder / "config.json").is_file():
+        raise Refusal(f"'{folder}' has no config.json; name a folder of the hub's layout (config.json, weights, tokenizer)")
+    values, _ = BertConfig.get_config_dict(str(folder))
+    if values.get("model_type") != "bert":
+        raise Refusal(f"'{folder}' is a model of type '{values.get('model_type')}'; only the BERT family is supported")
+    return BertConfig.from_dict(values)
+
+
+def _bert_blocks(folder: Path, config: BertConfig, row: ModelRow, dropout: float) -> dict[str, nn.Module]:
+    config.hidden_dropout_prob = config.attention_probs_dropout_prob = min(dropout, config.hidden_dropout_prob)
+    config._attn_implementation = "sdpa"
+    bert = BertModel(config)
+    weights = folder / "model.safetensors"
+    pretrained = weights.is_file() or (folder / "pytorch_model.bin").is_file()
+    if pretrained:
+        _load_body(bert, load_file(str(weights)) if weights.is_file() else _load_bin(folder / "pytorch_model.bin"), folder)
+    elif not (folder.name in MODELS and resources.files("model") / "assets" / folder.name == folder):
+        raise Refusal(f"'{folder}' has no model.safetensors or pytorch_model.bin; put the weights there")
+    blocks: dict[str, nn.Module] = {"embeddings": Embeddings(bert)}
+    blocks |= {f"layer{number}": Layer(layer) for number, layer in enumerate(bert.encoder.layer)}
+    blocks["pool"] = Pool(row.pooling)
+    if pretrained:
+        blocks["pooler"] = bert.pooler.dense
+    return blocks
+
+
+LSTM_WIDTH = 128
+
+
+def _lstm_blocks(folder: Path, config: BertConfig, row: ModelRow, dropout: float) -> dict[str, nn.Module]:
+    return {
+        "embeddings": WordEmbeddings(config.vocab_size, LSTM_WIDTH, config.pad_token_id),
+        "lstm": Recurrent(LSTM_WIDTH, LSTM_WIDTH),
+        "pool": Pool("mean"),
+    }
+
+
+def _load_bin(path: Path) -> dict[str, Tensor]:
+    # No pickle, ever: weights_only refuses anything but tensors.
+    loaded: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    return loaded
+
+
+def _load_body(bert: BertModel, state: dict[str, Tensor], folder: Path) -> None:
+    """Load a body's weights whatever its head was called; refuse a file that lacks one."""
+    named = {key.removeprefix("bert."): value.float() for key, value in state.items()}
+    own = bert.state_dict()
+    missing = sorted(key for key in own if key not in named)
+    wrong = sorted(key for key in own if key in named and own[key].shape != named[key].shape)
+    if missing or wrong:
+        raise Refusal(f"the weights in '{folder}' lack or misshape '{(missing + wrong)[0]}'; they do not belong to its config.json")
+    bert.load_state_dict({key: named[key] for key in own})
+
+
+def _draw(linear: nn.Linear, spread: float) -> None:
+    nn.init.normal_(linear.weight, std=spread)
+    nn.init.zeros_(linear.bias)
+
+
+def _digest(tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,44 @@
+"""The four emotions that the classifier tells apart."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from model.refusal import Refusal
+
+
+class Emotion(Enum):
+    """One of four emotions; ``id`` is the class index of every model, score and confusion matrix.
+
+    ``valence`` and ``arousal`` place it in Russell's circumplex (1980), each in [-1, 1].
+    """
+
+    JOY = (0, "joy", "기쁨", "#E8A33D", 0.8, 0.5)
+    SADNESS = (1, "sadness", "슬픔", "#4C78A8", -0.7, -0.5)
+    ANGER = (2, "anger", "분노", "#D1495B", -0.6, 0.7)
+    ANXIETY = (3, "anxiety", "불안", "#7B6D8D", -0.5, 0.5)
+
+    def __init__(self, id: int, en: str, ko: str, colour: str, valence: float, arousal: float) -> None:
+        self.id = id
+        self.en = en
+        self.ko = ko
+        self.colour = colour
+        self.valence = valence
+        self.arousal = arousal
+
+    @classmethod
+    def named(cls, name: str) -> Emotion:
+        """The emotion with this Korean or English name, in any case; :class:`Refusal` for any other word."""
+        wanted = name.strip().casefold()
+        for emotion in cls:
+            if wanted in (emotion.en, emotion.ko):
+                return emotion
+        shown = f"'{name.strip()}'" if len(name.strip()) <= 12 else f"a label of {len(name.strip())} characters"
+        raise Refusal(f"{shown} is none of the four emotions; write one of {', '.join(map(str, cls))}")
+
+    def __str__(self) -> str:
+        return f"{self.ko} ({self.en})"
+
+
+EMOTIONS: tuple[Emotion, ...] = tuple(sorted(Emotion, key=lambda emotion: emotion.id))
+"""The emotions in the order of their ids."""

@@ -1,0 +1,330 @@
+"""Labelled sentences: what one is, where they are read from, and how they become a batch.
+
+Diary text is radioactive: an ``Example`` does not show its text when printed, and nothing here quotes a row; bad rows
+are counted and named by line number only.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from model.emotions import EMOTIONS, Emotion
+from model.refusal import Refusal
+from model.settings import BUNDLED, RunSettings
+
+TEXT_COLUMNS = ("text", "sentence", "document", "content", "entry", "diary", "문장", "내용", "일기", "본문")
+LABEL_COLUMNS = ("emotion", "label", "labels", "감정", "sentiment", "라벨")
+AUTHOR_COLUMNS = ("author", "user", "writer", "person", "client", "작성자", "글쓴이")
+
+KOTE_EMOTIONS: dict[int, Emotion] = {
+    42: Emotion.JOY, 40: Emotion.JOY, 28: Emotion.JOY,
+    5: Emotion.SADNESS, 36: Emotion.SADNESS,
+    6: Emotion.ANGER,
+    41: Emotion.ANXIETY, 18: Emotion.ANXIETY,
+}  # fmt: skip
+"""KOTE-4: 기쁨, 행복, 즐거움/신남; 슬픔, 서러움; 화남/분노; 불안/걱정, 공포/무서움. A row counts if it names exactly one."""
+
+csv.field_size_limit(10 * 1024 * 1024)
+
+
+@dataclass(frozen=True)
+class Example:
+    """One labelled entry. The text stays out of ``repr``, and so out of logs and tracebacks."""
+
+    text: str = field(repr=False)
+    emotion: Emotion
+    author: str = ""
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns to read; an empty name is guessed from the usual ones."""
+
+    text: str = ""
+    label: str = ""
+    author: str = ""
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """What was read: the examples, and an account of every row that is not among them."""
+
+    examples: tuple[Example, ...]
+    source: str
+    bad_rows: tuple[tuple[int, str], ...] = ()
+    """Line number and reason of each unreadable row."""
+    outside_rule: int = 0
+    """Rows that a benchmark's rule leaves out (KOTE rows that do not name exactly one of the four emotions)."""
+
+    def account(self) -> str:
+        """One line for a person: how many were read, how many not, and where the first of those stand."""
+        parts = [f"{len(self.examples)} entries from {self.source}"]
+        if self.outside_rule:
+            parts.append(f"{self.outside_rule} rows left out by the KOTE-4 rule")
+        if self.bad_rows:
+            first = "; ".join(f"line {number}: {reason}" for number, reason in self.bad_rows[:3])
+            parts.append(f"{len(self.bad_rows)} bad rows skipped ({first}{'; ...' if len(self.bad_rows) > 3 else ''})")
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Padded rows for the model: ``inputs`` (B, S) or (B, S, H), ``mask`` (B, S) 1 where real, ``labels`` (B,)."""
+
+    inputs: Any
+    mask: Any
+    labels: Any
+
+
+def training_examples(settings: RunSettings) -> Corpus:
+    """The training part of the data that the settings name (never an example that :func:`test_examples` gives)."""
+    return _train_and_test(settings)[0]
+
+
+def test_examples(settings: RunSettings) -> Corpus:
+    """The test part: ``test_data`` if named, else the bundled test authors or a fifth held out by the seed."""
+    return _train_and_test(settings)[1]
+
+
+def read_examples(source: str, *, data_format: str = "auto", columns: Columns = Columns()) -> Corpus:
+    """Read labelled sentences from a file (TSV, CSV, JSONL, Parquet, KOTE), or from a hub data set by name.
+
+    Raises :class:`Refusal` for a missing or empty file, an encoding that is not UTF-8, columns that cannot be found
+    and labels that are none of the four emotions. Rows without text or with the wrong number of fields are counted.
+    """
+    path = Path(source)
+    if path.is_dir():
+        raise Refusal(f"'{source}' is a folder; name a .tsv, .csv, .jsonl or .parquet file in it")
+    if not path.exists():
+        if re.fullmatch(r"[\w.-]+/[\w.-]+", source) and path.suffix.lower() not in _READERS:
+            return _from_rows(source, _hub_rows(source), columns)
+        raise Refusal(f"there is no file '{source}'; name a .tsv, .csv, .jsonl or .parquet file, or a hub data set as owner/name")
+    if path.stat().st_size == 0:
+        raise Refusal(f"'{source}' is empty; name a file with a header line and one labelled entry per row")
+    try:
+        if data_format == "kote" or (data_format == "auto" and _looks_like_kote(path)):
+            return _read_kote(path)
+        suffix = f".{data_format}" if data_format != "auto" else path.suffix.lower()
+        if suffix not in _READERS:
+            raise Refusal(f"'{source}' ends in '{path.suffix}'; rename it or say data-format tsv, csv, jsonl, parquet or kote")
+        return _from_rows(source, _READERS[suffix](path), columns)
+    except UnicodeDecodeError as error:
+        raise Refusal(
+            f"'{source}' is not UTF-8 (byte {error.start}); convert it, for example: iconv -f cp949 -t utf-8 '{path.name}' > utf8-{path.name}"
+        ) from None
+
+
+def bundled_diaries() -> tuple[Corpus, Corpus]:
+    """The sample diaries written for this project: training authors and test authors."""
+    parts: dict[str, list[Example]] = {"train": [], "test": []}
+    with (resources.files("model") / "assets" / "diaries.jsonl").open(encoding="utf-8") as lines:
+        for line in lines:
+            row = json.loads(line)
+            parts[row["split"]].append(Example(row["text"], Emotion.named(row["emotion"]), row["author"]))
+    return (
+        Corpus(tuple(parts["train"]), "the sample diaries (training authors)"),
+        Corpus(tuple(parts["test"]), "the sample diaries (test authors)"),
+    )
+
+
+def _train_and_test(settings: RunSettings) -> tuple[Corpus, Corpus]:
+    columns = Columns(settings.text_column, settings.label_column, settings.author_column)
+    if settings.data == BUNDLED:
+        train, test = bundled_diaries()
+    else:
+        train = read_examples(settings.data, data_format=settings.data_format, columns=columns)
+        test = train
+    if settings.test_data == BUNDLED:
+        test = bundled_diaries()[1]
+    elif settings.test_data:
+        test = read_examples(settings.test_data, data_format=settings.data_format, columns=columns)
+    if test is train:
+        return _hold_out(train, settings.seed)
+    return train, test
+
+
+def _hold_out(corpus: Corpus, seed: int) -> tuple[Corpus, Corpus]:
+    """Keep a fifth of each emotion apart, chosen by the seed; at least one of each that has two."""
+    rng = np.random.default_rng([seed, 1])
+    held: set[int] = set()
+    for emotion in EMOTIONS:
+        rows = [row for row, example in enumerate(corpus.examples) if example.emotion is emotion]
+        held.update(rng.permutation(rows)[: max(len(rows) // 5, min(1, len(rows) // 2))].tolist())
+    kept = tuple(example for row, example in enumerate(corpus.examples) if row not in held)
+    apart = tuple(example for row, example in enumerate(corpus.examples) if row in held)
+    if not apart:
+        raise Refusal(f"'{corpus.source}' has {len(corpus.examples)} entries, too few to hold a test part out; name one with test-data")
+    return (
+        Corpus(kept, f"{corpus.source} (four fifths)", corpus.bad_rows, corpus.outside_rule),
+        Corpus(apart, f"{corpus.source} (a fifth held out)"),
+    )
+
+
+Row = tuple[int, dict[str, Any] | None]
+"""Line number, and the row by column name; None if it could not be read."""
+
+
+def _from_rows(source: str, rows: Iterator[Row], columns: Columns) -> Corpus:
+    examples: list[Example] = []
+    bad: list[tuple[int, str]] = []
+    names: tuple[str, str, str] | None = None
+    for number, row in rows:
+        if row is None:
+            bad.append((number, "cannot be read as a row"))
+            continue
+        names = names or _find_columns(source, list(row), columns)
+        text, label = row.get(names[0]), row.get(names[1])
+        if not isinstance(text, str) or not text.strip():
+            bad.append((number, "no text"))
+        elif label is None or not str(label).strip():
+            bad.append((number, "no label"))
+        else:
+            author = str(row.get(names[2]) or "") if names[2] else ""
+            examples.append(Example(text.strip(), _label(source, number, str(label)), author))
+    return _not_empty(Corpus(tuple(examples), source, tuple(bad)))
+
+
+def _not_empty(corpus: Corpus) -> Corpus:
+    if not corpus.examples:
+        raise Refusal(f"no labelled entry could be read: {corpus.account()}; check the columns and the labels")
+    return corpus
+
+
+def _label(source: str, number: int, label: str) -> Emotion:
+    try:
+        return Emotion.named(label)
+    except Refusal as error:
+        raise Refusal(f"'{source}' line {number}: {error}, or name the label's column with label-column") from None
+
+
+def _find_columns(source: str, found: list[str], columns: Columns) -> tuple[str, str, str]:
+    def find(kind: str, wanted: str, usual: tuple[str, ...]) -> str:
+        if wanted:
+            if wanted not in found:
+                raise Refusal(f"'{source}' has no column '{wanted}'; its columns are {_column_list(found)}")
+            return wanted
+        by_name = {str(name).strip().casefold(): name for name in found}
+        match = next((by_name[name] for name in usual if name in by_name), "")
+        if not match and kind != "author":
+            raise Refusal(
+                f"'{source}' has no column for the {kind} among {_column_list(found)}; name it with {kind}-column"
+            )
+        return match
+
+    return (
+        find("text", columns.text, TEXT_COLUMNS),
+        find("label", columns.label, LABEL_COLUMNS),
+        find("author", columns.author, AUTHOR_COLUMNS),
+    )
+
+
+def _column_list(found: list[str]) -> str:
+    # A file without a header has a person's text where the names should be: never quote something long.
+    return ", ".join(f"'{name}'" if len(str(name)) <= 20 else "(a long one)" for name in found[:20])
+
+
+def _delimited_rows(path: Path, delimiter: str) -> Iterator[Row]:
+    quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL  # a lone " is common in Korean TSV files
+    with path.open(encoding="utf-8-sig", newline="") as lines:
+        reader = csv.reader(lines, delimiter=delimiter, quoting=quoting)
+        header = next(reader, [])
+        for cells in reader:
+            if cells:
+                row = dict(zip(header, cells, strict=True)) if len(cells) == len(header) else None
+                yield reader.line_num, row
+
+
+def _jsonl_rows(path: Path) -> Iterator[Row]:
+    with path.open(encoding="utf-8-sig") as lines:
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                try:
+                    row = json.loads(line)
+                except json.JSONDecodeError:
+                    row = None
+                yield number, row if isinstance(row, dict) else None
+
+
+def _parquet_rows(path: Path) -> Iterator[Row]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        table = pyarrow.parquet.ParquetFile(path)
+    except pyarrow.ArrowInvalid:
+        raise Refusal(f"'{path}' is not a Parquet file; check that it was copied whole") from None
+    number = 0
+    for batch in table.iter_batches():
+        for row in batch.to_pylist():
+            number += 1
+            yield number, row
+
+
+def _hub_rows(name: str) -> Iterator[Row]:
+    try:
+        import datasets
+    except ImportError:
+        raise Refusal(f"'{name}' is no file; to read it as a hub data set: pip install 'feelinghealing[hub]'") from None
+    try:
+        rows = datasets.load_dataset(name, split="train")
+    except (OSError, ValueError) as error:
+        raise Refusal(f"the hub data set '{name}' could not be loaded ({type(error).__name__}); check the name and the network") from None
+    labels = {key: feature.names for key, feature in rows.features.items() if hasattr(feature, "names")}
+    for number, row in enumerate(rows, start=1):
+        yield number, {key: labels[key][value] if key in labels and value is not None else value for key, value in row.items()}
+
+
+def _kote_cells(line: str) -> tuple[str, frozenset[int]] | None:
+    """Text and label numbers of one KOTE line (id, text, comma-separated numbers 0 to 43), None if it is not one."""
+    cells = line.rstrip("\r\n").split("\t")
+    if len(cells) != 3 or not re.fullmatch(r"\d+", cells[0]) or not re.fullmatch(r"\d+(,\d+)*", cells[2]):
+        return None
+    labels = frozenset(int(number) for number in cells[2].split(","))
+    return (cells[1].strip(), labels) if cells[1].strip() and max(labels) <= 43 else None
+
+
+def _looks_like_kote(path: Path) -> bool:
+    if path.suffix.lower() not in (".tsv", ".txt"):
+        return False
+    with path.open(encoding="utf-8-sig") as lines:
+        return _kote_cells(lines.readline()) is not None
+
+
+def _read_kote(path: Path) -> Corpus:
+    examples: list[Example] = []
+    bad: list[tuple[int, str]] = []
+    outside = 0
+    with path.open(encoding="utf-8-sig") as lines:
+        for number, line in enumerate(lines, start=1):
+            cells = _kote_cells(line)
+            if cells is None:
+                bad.append((number, "not id, text, label numbers"))
+                continue
+            named = {KOTE_EMOTIONS[label] for label in cells[1] if label in KOTE_EMOTIONS}
+            if len(named) == 1:
+                examples.append(Example(cells[0], named.pop()))
+            else:
+                outside += 1
+    return _not_empty(Corpus(tuple(examples), str(path), tuple(bad), outside))
+
+
+_READERS = {
+    ".tsv": lambda path: _delimited_rows(path, "\t"),
+    ".csv": lambda path: _delimited_rows(path, ","),
+    ".jsonl": _jsonl_rows,
+    ".parquet": _parquet_rows,
+}
+
+
+def texts(examples: Sequence[Example]) -> list[str]:
+    """The texts alone, in order."""
+    return [example.text for example in examples]

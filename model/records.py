@@ -1,0 +1,231 @@
+"""Messages between server and device, and Flower's records: the only place that knows the record keys.
+
+What a device sends is on an allow-list, by key and by type; :func:`require_allowed` refuses anything else before it
+leaves. None of the keys can hold text, token ids, or (under DP) a count.
+"""
+
+from __future__ import annotations
+
+import io
+import tokenize
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+
+from model.refusal import Refusal
+from model.scores import Scores
+from model.weights import Weights
+
+ARRAYS, ORDER, REPLY, METRICS = "arrays", "order", "reply", "metrics"
+
+DECLINE_REASONS = ("budget", "not-ready")
+"""Why a device may sit a round out: its privacy budget, or its own state, which is nobody's business."""
+
+OUTGOING_KEYS: Mapping[str, frozenset[str]] = {
+    REPLY: frozenset({"kind", "round", "reason"}),
+    METRICS: frozenset({"weight", "confusion", "log-loss"}),
+}
+
+
+@dataclass(frozen=True)
+class GlobalModel:
+    """The shared part of both orders: the weights, and the body and tokenizer to which alone they belong."""
+
+    weights: Weights
+    base_digest: str
+    tokenizer_digest: str
+
+
+@dataclass(frozen=True)
+class PlanNumbers:
+    """A privacy plan as it travels; :class:`privacy.plan.PrivacyPlan` gives it its meaning."""
+
+    noise_multiplier: float
+    sampling_rate: float
+    clip_norm: float
+    delta: float
+    steps_per_round: int
+
+
+@dataclass(frozen=True)
+class TrainOrder:
+    """Server to device: train these weights in this round, under this plan (None: without privacy)."""
+
+    model: GlobalModel
+    run: str
+    round: int
+    plan: PlanNumbers | None
+
+
+@dataclass(frozen=True)
+class PublishOrder:
+    """Server to device: this is the global model after the round; store it and serve from it."""
+
+    model: GlobalModel
+    round: int
+    epsilon: float
+    delta: float
+
+
+@dataclass(frozen=True)
+class Update:
+    """Device to server: trained minus received weights, and the weight of this device in the mean (1 under DP)."""
+
+    difference: Weights
+    weight: float
+    round: int
+
+
+@dataclass(frozen=True)
+class Declined:
+    """Device to server: not this time, for one of :data:`DECLINE_REASONS`."""
+
+    reason: str
+    round: int
+
+
+@dataclass(frozen=True)
+class Published:
+    """Device to server: stored; with the counts of the device's own labelled entries, never under DP."""
+
+    round: int
+    scores: Scores | None
+
+
+def encode_train_order(order: TrainOrder) -> RecordDict:
+    config: dict[str, Any] = {"run": order.run, "round": order.round, "private": order.plan is not None} | _model_keys(order.model)
+    if order.plan is not None:
+        config |= {key.replace("_", "-"): value for key, value in vars(order.plan).items()}
+    return RecordDict({ARRAYS: arrays_of(order.model.weights), ORDER: ConfigRecord(config)})
+
+
+def decode_train_order(records: RecordDict) -> TrainOrder:
+    config = _config(records, ORDER)
+    plan = (
+        PlanNumbers(**{name: config[name.replace("_", "-")] for name in PlanNumbers.__dataclass_fields__})
+        if config["private"]
+        else None
+    )
+    return TrainOrder(_model(records, config), str(config["run"]), int(config["round"]), plan)
+
+
+def encode_publish_order(order: PublishOrder) -> RecordDict:
+    config = {"round": order.round, "epsilon": order.epsilon, "delta": order.delta} | _model_keys(order.model)
+    return RecordDict({ARRAYS: arrays_of(order.model.weights), ORDER: ConfigRecord(config)})
+
+
+def decode_publish_order(records: RecordDict) -> PublishOrder:
+    config = _config(records, ORDER)
+    return PublishOrder(_model(records, config), int(config["round"]), float(config["epsilon"]), float(config["delta"]))
+
+
+def encode_reply(reply: Update | Declined | Published) -> RecordDict:
+    """The records of what a device answers, checked against the allow-list."""
+    if isinstance(reply, Update):
+        records = RecordDict(
+            {
+                ARRAYS: arrays_of(reply.difference),
+                METRICS: MetricRecord({"weight": reply.weight}),
+                REPLY: ConfigRecord({"kind": "update", "round": reply.round}),
+            }
+        )
+    elif isinstance(reply, Declined):
+        if reply.reason not in DECLINE_REASONS:
+            raise Refusal(f"'{reply.reason}' is no reason that may leave the device; use one of {', '.join(DECLINE_REASONS)}")
+        records = RecordDict({REPLY: ConfigRecord({"kind": "declined", "round": reply.round, "reason": reply.reason})})
+    else:
+        records = RecordDict({REPLY: ConfigRecord({"kind": "published", "round": reply.round})})
+        if reply.scores is not None:
+            counts = [int(count) for count in reply.scores.confusion.ravel()]
+            records[METRICS] = MetricRecord({"confusion": counts, "log-loss": reply.scores.log_loss})
+    require_allowed(records, reply.difference.arrays if isinstance(reply, Update) else ())
+    return records
+
+
+def decode_reply(records: RecordDict) -> Update | Declined | Published:
+    """What a device answered; raises :class:`Refusal` for a reply that does not follow the protocol."""
+    try:
+        config = _config(records, REPLY)
+        kind, round = config["kind"], int(config["round"])
+        if kind == "update":
+            return Update(weights_of(_record(records, ARRAYS, ArrayRecord)), float(_record(records, METRICS, MetricRecord)["weight"]), round)
+        if kind == "declined":
+            reason = str(config["reason"])
+            return Declined(reason if reason in DECLINE_REASONS else "not-ready", round)
+        if kind == "published":
+            return Published(round, _scores(records))
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, Refusal):
+            raise
+        raise Refusal(f"the reply lacks or misshapes a field ({type(error).__name__}); the device must run the same version") from None
+    raise Refusal(f"the reply is of kind '{str(kind)[:20]}'; it must be update, declined or published")
+
+
+def require_allowed(records: RecordDict, parameters: Iterable[str] = ()) -> None:
+    """Raise :class:`Refusal` unless every record and key that would leave the device is on the allow-list."""
+    for name, record in records.items():
+        allowed = frozenset(parameters) if name == ARRAYS else OUTGOING_KEYS.get(name, frozenset())
+        extra = sorted(set(record) - allowed)
+        if extra or (name != ARRAYS and name not in OUTGOING_KEYS):
+            raise Refusal(f"'{name}' is about to leave the device with keys that are not on the allow-list; nothing was sent")
+
+
+def arrays_of(weights: Weights) -> ArrayRecord:
+    """Weights as Flower's arrays."""
+    return ArrayRecord({name: Array(array) for name, array in weights.items()})
+
+
+def weights_of(arrays: ArrayRecord) -> Weights:
+    """Flower's arrays as weights, without copying; raises :class:`Refusal` for anything but float32 in NumPy's format."""
+    return Weights({name: _view(name, array) for name, array in arrays.items()})
+
+
+def _view(name: str, array: Array) -> np.ndarray[Any, np.dtype[np.float32]]:
+    if array.stype != "numpy.ndarray":
+        raise Refusal(f"array '{name[:60]}' is serialised as '{array.stype[:20]}'; only numpy.ndarray is read")
+    stream = io.BytesIO(array.data)
+    try:
+        major, _ = np.lib.format.read_magic(stream)
+        read_header = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
+        shape, fortran, dtype = read_header(stream)
+        if dtype != np.float32:
+            raise Refusal(f"array '{name[:60]}' has dtype {dtype}; weights are float32")
+        values = np.frombuffer(array.data, dtype=np.float32, offset=stream.tell())
+        return values.reshape(shape, order="F" if fortran else "C")
+    except Refusal:
+        raise
+    except (ValueError, SyntaxError, tokenize.TokenError, EOFError):
+        raise Refusal(f"array '{name[:60]}' is not a whole NumPy array; it was damaged on its way") from None
+
+
+def _model_keys(model: GlobalModel) -> dict[str, Any]:
+    return {"base-digest": model.base_digest, "tokenizer-digest": model.tokenizer_digest}
+
+
+def _model(records: RecordDict, config: Mapping[str, Any]) -> GlobalModel:
+    weights = weights_of(_record(records, ARRAYS, ArrayRecord))
+    return GlobalModel(weights, str(config["base-digest"]), str(config["tokenizer-digest"]))
+
+
+def _config(records: RecordDict, name: str) -> Mapping[str, Any]:
+    return _record(records, name, ConfigRecord)
+
+
+def _record(records: RecordDict, name: str, kind: type) -> Any:
+    record = records[name]
+    if not isinstance(record, kind):
+        raise TypeError(name)
+    return record
+
+
+def _scores(records: RecordDict) -> Scores | None:
+    if METRICS not in records:
+        return None
+    metrics = _record(records, METRICS, MetricRecord)
+    confusion = np.array(metrics["confusion"], dtype=np.int64).reshape(4, 4)
+    if (confusion < 0).any() or not np.isfinite(metrics["log-loss"]):
+        raise ValueError
+    return Scores(confusion, float(metrics["log-loss"]))

@@ -1,0 +1,149 @@
+"""RunSettings: everything that describes a run, as one frozen dataclass that checks itself.
+
+The same keys (with ``-`` for ``_``) stand in ``[tool.flwr.app.config]`` of pyproject.toml, where Flower reads them, and
+as options of ``healing simulate``; ``help`` is what the command shows.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from model.refusal import Refusal
+
+BUNDLED = "samples"
+PARTITIONS = ("auto", "author", "iid", "dirichlet")
+TUNINGS = ("head", "top2", "lora", "full")
+PRIVACY_KINDS = ("none", "example")
+FORMATS = ("auto", "tsv", "csv", "jsonl", "parquet", "kote")
+CLASS_WEIGHTS = ("none", "balanced")
+
+
+def _option(default: Any, help: str) -> Any:
+    return dataclasses.field(default=default, metadata={"help": help})
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSettings:
+    """The run-config table. Raises :class:`Refusal` at birth if a value or a combination is not allowed."""
+
+    # what is learned
+    model: str = _option("compact", "compact, lstm, kobert, mbert, a folder of a BERT-family model, or a hub id")
+    tuning: str = _option("head", "which parameters are trained and travel: head, top2, lora or full")
+    dropout: float = _option(0.3, "dropout before the classifier and, where trained, inside the body")
+    max_tokens: int = _option(64, "longest entry in tokens; what is longer is cut at the end")
+
+    # from what
+    data: str = _option(BUNDLED, "training data: 'samples' (bundled diaries), a TSV, CSV, JSONL or Parquet file, or a hub data set")
+    test_data: str = _option("", "test data; empty: the bundled test authors, or a fifth held out of --data")
+    data_format: str = _option("auto", "auto, tsv, csv, jsonl, parquet or kote (KOTE's 44 labels, by the KOTE-4 rule)")
+    text_column: str = _option("", "column that holds the text; empty: guessed")
+    label_column: str = _option("", "column that holds the emotion; empty: guessed")
+    author_column: str = _option("", "column that names the author; empty: guessed")
+
+    # by whom
+    clients: int = _option(20, "number of people (virtual clients)")
+    partition: str = _option("auto", "who holds what: author (whole authors), iid, dirichlet (label skew), or auto: author where the data names enough of them, else iid")
+    dirichlet_alpha: float = _option(0.5, "concentration of the Dirichlet partition; smaller is more skewed")
+    fraction: float = _option(1.0, "fraction of the clients that train in a round")
+    fraction_evaluate: float = _option(1.0, "fraction of the clients that receive the new global model after a round")
+
+    # how
+    rounds: int = _option(10, "number of federated rounds")
+    local_epochs: int = _option(1, "passes over a client's own entries in a round")
+    batch_size: int = _option(16, "entries per step; under DP the public divisor of the summed gradient")
+    learning_rate: float = _option(2e-3, "peak learning rate of AdamW on the client")
+    warmup: float = _option(0.1, "fraction of a round's local steps over which the learning rate rises")
+    weight_decay: float = _option(0.01, "decoupled weight decay of AdamW")
+    gradient_clip: float = _option(1.0, "largest gradient norm of a step without DP")
+    class_weights: str = _option("none", "none, or balanced: weigh the loss by inverse class frequency (not under DP)")
+    update_norm_limit: float = _option(1000.0, "the server refuses an update whose L2 norm is larger")
+    seed: int = _option(7, "seed of initial head, shuffling, dropout and partition; never of privacy noise")
+
+    # protected how
+    privacy: str = _option("example", "none, or example: differential privacy for every single diary entry (DP-SGD)")
+    epsilon: float = _option(8.0, "privacy budget of each device over all its planned rounds")
+    delta: float = _option(1e-4, "probability with which the epsilon may fail; at most n^-1.5 for n entries")
+    clip_norm: float = _option(1.0, "largest L2 norm of one entry's gradient")
+    sampling_rate: float = _option(0.25, "probability with which an entry takes part in a private step")
+
+    # where
+    people: str = _option("", "folder that holds the virtual people's Homes; empty on a real device")
+    out: str = _option("", "folder of the run's results")
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            _check_type(field, getattr(self, field.name))
+        _one_of("data-format", self.data_format, FORMATS)
+        _one_of("partition", self.partition, PARTITIONS)
+        _one_of("tuning", self.tuning, TUNINGS)
+        _one_of("privacy", self.privacy, PRIVACY_KINDS)
+        _one_of("class-weights", self.class_weights, CLASS_WEIGHTS)
+        for name in ("clients", "rounds", "local_epochs", "batch_size"):
+            _within(name, getattr(self, name), low=1, high=10**6)
+        _within("max_tokens", self.max_tokens, low=3, high=512)
+        _within("seed", self.seed, low=0, high=2**31 - 1)
+        _within("dropout", self.dropout, low=0.0, high=0.9)
+        _within("warmup", self.warmup, low=0.0, high=1.0)
+        _within("weight_decay", self.weight_decay, low=0.0, high=1.0)
+        _within("fraction_evaluate", self.fraction_evaluate, low=0.0, high=1.0)
+        for name in ("fraction", "sampling_rate"):
+            _within(name, getattr(self, name), low=0.0, high=1.0, above=True)
+        for name in ("learning_rate", "gradient_clip", "dirichlet_alpha", "clip_norm", "update_norm_limit", "epsilon"):
+            _within(name, getattr(self, name), low=0.0, high=1e9, above=True)
+        _within("delta", self.delta, low=0.0, high=0.1, above=True)
+        if self.privacy == "example" and self.class_weights != "none":
+            raise Refusal(
+                f"class-weights '{self.class_weights}' is computed from a diary's private label counts, which example-level "
+                "privacy must not release; use class-weights none, or privacy none"
+            )
+
+    @property
+    def steps_per_round(self) -> int:
+        """Local steps of one private round; a public number, the same on every device."""
+        return max(1, round(self.local_epochs / self.sampling_rate))
+
+    @property
+    def planned_rounds(self) -> int:
+        """The most rounds in which one device can take part."""
+        return self.rounds
+
+    def as_run_config(self) -> dict[str, bool | int | float | str]:
+        """The settings under Flower's kebab-case keys."""
+        return {field.name.replace("_", "-"): getattr(self, field.name) for field in dataclasses.fields(self)}
+
+    @classmethod
+    def from_run_config(cls, config: Mapping[str, Any]) -> RunSettings:
+        """Read Flower's run config; an unknown key is refused, a missing one has its default."""
+        known = {field.name.replace("_", "-"): field.name for field in dataclasses.fields(cls)}
+        unknown = sorted(set(config) - set(known))
+        if unknown:
+            raise Refusal(f"'{unknown[0]}' is not a key of the run config; the keys are {', '.join(known)}")
+        return cls(**{known[key]: value for key, value in config.items()})
+
+
+def _check_type(field: dataclasses.Field[Any], value: object) -> None:
+    wanted = {"str": str, "int": int, "float": (int, float)}[str(field.type)]
+    if isinstance(value, bool) or not isinstance(value, wanted):  # type: ignore[arg-type]
+        raise Refusal(f"{_key(field.name)} is {value!r}; it must be of type {field.type}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise Refusal(f"{_key(field.name)} is {value}; it must be a finite number")
+
+
+def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise Refusal(f"{name} is '{value}'; choose one of {', '.join(allowed)}")
+
+
+def _within(name: str, value: float, *, low: float, high: float, above: bool = False) -> None:
+    """Refuse ``value`` outside [low, high], or outside (low, high] if ``above``."""
+    if value < low or value > high or (above and value == low):
+        rule = f"above {low:g}" if above else f"at least {low:g}"
+        raise Refusal(f"{_key(name)} is {value:g}; it must be {rule} and at most {high:g}")
+
+
+def _key(name: str) -> str:
+    return name.replace("_", "-")

@@ -1,0 +1,122 @@
+"""The training loop that a device, a centralised run and a benchmark all share.
+
+What differs between them are two things that are handed in: which rows make a step (``batches``) and how a step's
+gradient comes about (``gradient``). Without privacy these are shuffled epochs and the mean gradient, below; under
+example-level DP they are Poisson samples and clipped, noised sums (``privacy.example_level``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from model.classifier import EmotionClassifier
+from model.emotions import EMOTIONS
+from model.settings import RunSettings
+
+
+class Gradient(Protocol):
+    """Fills ``.grad`` of every trained parameter from the rows of one step."""
+
+    def __call__(self, rows: Sequence[int]) -> None: ...
+
+
+@dataclass(frozen=True)
+class Entries:
+    """What a device trains on: rows that have passed the frozen trunk, and labels (N,) int64."""
+
+    rows: list[Tensor]
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+def train(
+    classifier: EmotionClassifier,
+    settings: RunSettings,
+    *,
+    batches: Iterable[Sequence[int]],
+    steps: int,
+    gradient: Gradient,
+    generator: torch.Generator,
+    on_step: Callable[[int], None] | None = None,
+) -> None:
+    """Train the tuned parameters in place: AdamW (Loshchilov & Hutter 2019) with a linear warm-up over the first steps.
+
+    ``generator`` alone decides dropout; ``batches`` yields ``steps`` lists of row numbers.
+    """
+    optimizer = torch.optim.AdamW(
+        classifier.trainable().values(), lr=settings.learning_rate, weight_decay=settings.weight_decay, foreach=True
+    )
+    rising = max(1, round(settings.warmup * steps))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
+        for step, rows in enumerate(batches):
+            for group in optimizer.param_groups:
+                group["lr"] = settings.learning_rate * min(1.0, (step + 1) / rising)
+            optimizer.zero_grad(set_to_none=True)
+            gradient(rows)
+            optimizer.step()
+            if on_step is not None:
+                on_step(step)
+
+
+class MeanGradient:
+    """The gradient of the mean loss of a step, its norm clipped to ``gradient_clip``."""
+
+    def __init__(self, classifier: EmotionClassifier, entries: Entries, settings: RunSettings) -> None:
+        self._classifier = classifier
+        self._upper = classifier.upper().train()
+        self._entries = entries
+        self._clip = settings.gradient_clip
+        self._class_weights = balanced_weights(entries.labels) if settings.class_weights == "balanced" else None
+
+    def __call__(self, rows: Sequence[int]) -> None:
+        batch = self._classifier.batch([self._entries.rows[row] for row in rows], self._entries.labels[list(rows)])
+        loss = functional.cross_entropy(self._upper(batch.inputs, batch.mask), batch.labels, weight=self._class_weights)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self._upper.parameters(), self._clip)
+
+
+def shuffled_epochs(entries: int, *, epochs: int, batch_size: int, generator: torch.Generator) -> list[list[int]]:
+    """Every entry once an epoch, in an order of the generator's; the last batch of an epoch may be short."""
+    batches: list[list[int]] = []
+    for _ in range(epochs):
+        order = torch.randperm(entries, generator=generator).tolist()
+        batches += [order[start : start + batch_size] for start in range(0, entries, batch_size)]
+    return batches
+
+
+def train_plainly(classifier: EmotionClassifier, entries: Entries, settings: RunSettings, generator: torch.Generator) -> None:
+    """Local epochs without privacy: what one device does in a round, and what a centralised run does once."""
+    batches = shuffled_epochs(len(entries), epochs=settings.local_epochs, batch_size=settings.batch_size, generator=generator)
+    train(
+        classifier,
+        settings,
+        batches=batches,
+        steps=len(batches),
+        gradient=MeanGradient(classifier, entries, settings),
+        generator=generator,
+    )
+
+
+def balanced_weights(labels: Tensor) -> Tensor:
+    """Inverse class frequency, (4,), mean 1 over the entries; a class without entries has weight 0."""
+    counts = torch.bincount(labels, minlength=len(EMOTIONS)).float()
+    present = counts > 0
+    weights = torch.zeros(len(EMOTIONS))
+    weights[present] = counts.sum() / (present.sum() * counts[present])
+    return weights
+
+
+def local_generator(seed: int, *, round: int, device: int) -> torch.Generator:
+    """The generator of one device in one round; what it decides (order, dropout) is not secret."""
+    generator = torch.Generator()
+    generator.manual_seed((seed * 1_000_003 + round) * 1_000_003 + device % 1_000_003)
+    return generator

@@ -1,0 +1,127 @@
+"""Which parameters are trained and travel, and what the frozen rest gives once and for all.
+
+| tuning | trained | frozen trunk, kept per entry |
+|---|---|---|
+| ``head`` | pooler and classifier | everything below, one vector per entry |
+| ``top2`` | the last two layers and the head | embeddings and the layers below |
+| ``lora`` | rank-8 additions to query and value of every layer (Hu et al. 2021), and the head | embeddings |
+| ``full`` | everything | nothing |
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from model.classifier import EmotionClassifier, Layer, build_classifier, find_model, source_of
+from model.refusal import Refusal
+from model.settings import RunSettings
+
+LORA_RANK = 8
+
+
+class LowRank(nn.Module):
+    """A frozen linear layer plus a trained product of two thin ones; the product is zero at first."""
+
+    def __init__(self, frozen: nn.Linear, rank: int = LORA_RANK, scale: float = 2.0) -> None:
+        super().__init__()
+        self.frozen = frozen
+        self.down = nn.Linear(frozen.in_features, rank, bias=False)
+        self.up = nn.Linear(rank, frozen.out_features, bias=False)
+        nn.init.normal_(self.down.weight, std=1.0 / rank)
+        nn.init.zeros_(self.up.weight)
+        self.scale = scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.frozen(x) + self.scale * self.up(self.down(x))
+
+
+def tune(classifier: EmotionClassifier, tuning: str, *, seed: int) -> EmotionClassifier:
+    """Freeze what ``tuning`` does not train, set the cut, and give the classifier back."""
+    names = list(classifier.blocks)
+    layers = [name for name in names if name.startswith(("layer", "lstm"))]
+    if tuning == "full":
+        classifier.cut = 0
+    elif tuning == "head":
+        classifier.cut = names.index("head")
+    elif tuning == "top2":
+        classifier.cut = names.index(layers[-2:][0])
+    elif tuning == "lora":
+        _add_low_rank(classifier, seed)
+        classifier.cut = names.index(layers[0])
+    else:
+        raise Refusal(f"tuning is '{tuning}'; choose one of head, top2, lora, full")
+    for name in names[: classifier.cut]:
+        classifier.blocks[name].requires_grad_(False)
+    return classifier
+
+
+def tuned_classifier(settings: RunSettings, folder: Path | None = None) -> EmotionClassifier:
+    """The run's classifier, built and tuned; everyone who holds the same settings and base gets the same weights.
+
+    ``folder`` is where the model lies; without it the bundled ones and the hub are searched.
+    """
+    folder = folder or find_model(source_of(settings.model))
+    classifier = build_classifier(settings.model, folder, dropout=settings.dropout, seed=settings.seed)
+    return tune(classifier, settings.tuning, seed=settings.seed)
+
+
+def _add_low_rank(classifier: EmotionClassifier, seed: int) -> None:
+    layers = [block for block in classifier.blocks.values() if isinstance(block, Layer)]
+    if not layers:
+        raise Refusal("tuning 'lora' needs attention layers, which an LSTM has not; use --tuning top2 or full")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for layer in layers:
+            layer.requires_grad_(False)
+            attention = layer.bert.attention.self
+            attention.query = LowRank(attention.query)
+            attention.value = LowRank(attention.value)
+
+
+class TrunkCache:
+    """The frozen trunk's outputs on one device, kept in its Home between rounds: exact, and as sensitive as the text.
+
+    One file per base model, tuning and length; it holds the entries of the last call and no others, so that a
+    forgotten entry leaves it with the next round. A file that cannot be read is computed anew.
+    """
+
+    def __init__(self, folder: Path, classifier: EmotionClassifier, settings: RunSettings) -> None:
+        parts = (classifier.base_digest, classifier.tokenizer.digest, str(classifier.cut), str(settings.max_tokens))
+        self._path = folder / f"trunk-{hashlib.sha256(':'.join(parts).encode()).hexdigest()[:16]}.safetensors"
+        self._classifier = classifier
+        self._max_tokens = settings.max_tokens
+
+    def rows(self, texts: Sequence[str]) -> list[Tensor]:
+        """What :meth:`EmotionClassifier.lower` gives for each text."""
+        encoded = self._classifier.encode(texts, max_tokens=self._max_tokens)
+        if self._classifier.cut == 0:
+            return encoded
+        keys = [hashlib.sha256(ids.numpy().tobytes()).hexdigest() for ids in encoded]
+        kept = self._read()
+        fresh = [row for row, key in enumerate(keys) if key not in kept]
+        outputs = self._classifier.lower([encoded[row] for row in fresh])
+        known = kept | {keys[row]: output for row, output in zip(fresh, outputs, strict=True)}
+        if fresh or len(kept) > len(set(keys)):
+            self._write({key: known[key] for key in set(keys)})
+        return [known[key] for key in keys]
+
+    def _read(self) -> dict[str, Tensor]:
+        try:
+            return load_file(str(self._path)) if self._path.exists() else {}
+        except (SafetensorError, OSError):
+            return {}
+
+    def _write(self, outputs: dict[str, Tensor]) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self._path.with_suffix(".partial")
+        save_file({key: output.contiguous() for key, output in outputs.items()}, str(temporary))
+        os.chmod(temporary, 0o600)
+        temporary.replace(self._path)

@@ -1,0 +1,1 @@
+"""What each protection promises, and what was spent. Imports ``model`` only."""

@@ -1,0 +1,111 @@
+"""Ledger: what one device has spent in its whole life, on disk before anything that cost it is computed.
+
+Promise: the sum of the ledger is never less than what has left the device. A charge is written, synced and renamed
+into place before the round trains, so that a crash can only over-count. The file is replaced whole, never appended to:
+a file that does not read back or whose digest differs is damage and not a torn write, and is refused, because a ledger
+that forgot would spend the same budget twice.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from model.checkpoint import write_durably
+from model.refusal import Refusal
+from privacy.plan import Mechanism, PrivacyPlan, composed_epsilon, total_steps
+
+
+class PrivacyBudgetSpent(Refusal):
+    """The round would spend more than the device has left; the device keeps serving."""
+
+
+class LedgerDamaged(Refusal):
+    """The ledger cannot be read back, so nothing more may be spent."""
+
+
+@dataclass(frozen=True)
+class Charge:
+    """One round's cost: which run and round, and how many steps of which mechanism."""
+
+    run: str
+    round: int
+    noise_multiplier: float
+    sampling_rate: float
+    steps: int
+
+
+class Ledger:
+    """All charges of one device, composed. ``limit`` is the device's own budget, which no server can raise."""
+
+    def __init__(self, path: Path, *, limit: float, delta: float) -> None:
+        self._path = path
+        self.limit = limit
+        self.delta = delta
+
+    def charges(self) -> tuple[Charge, ...]:
+        """Every charge so far; raises :class:`LedgerDamaged` if the file does not verify."""
+        if not self._path.exists():
+            return ()
+        try:
+            content = json.loads(self._path.read_bytes())
+            charges = tuple(Charge(**charge) for charge in content["charges"])
+            if content["digest"] != _digest(charges):
+                raise ValueError
+        except (ValueError, KeyError, TypeError):
+            raise LedgerDamaged(
+                f"the privacy ledger '{self._path}' is damaged, so what was spent is unknown; restore it from a backup, "
+                "or start a new Home (the device keeps serving and does not train)"
+            ) from None
+        return charges
+
+    def spent(self) -> float:
+        """Epsilon of all charges together at the device's delta."""
+        return composed_epsilon(self._totals(self.charges()), delta=self.delta)
+
+    def charge(self, plan: PrivacyPlan, *, run: str, round: int) -> float:
+        """Write one round's cost to disk and give the epsilon spent with it; call it before training.
+
+        Raises :class:`PrivacyBudgetSpent`, and writes nothing, if the total would pass the limit. A round charged twice
+        (a device that crashed and was asked again) costs twice: its first result may have left.
+        """
+        if plan.delta > self.delta * (1 + 1e-9):
+            raise Refusal(f"the round's delta is {plan.delta:g} and this device accepts at most {self.delta:g}; lower the run's delta")
+        with self._locked():
+            before = self.charges()
+            after = (*before, Charge(run, round, plan.noise_multiplier, plan.sampling_rate, plan.steps_per_round))
+            spent = composed_epsilon(self._totals(after), delta=self.delta)
+            if spent > self.limit:
+                left = max(0.0, self.limit - composed_epsilon(self._totals(before), delta=self.delta))
+                raise PrivacyBudgetSpent(
+                    f"with this round epsilon would be {spent:.2f} and {left:.2f} of {self.limit:.2f} is left; "
+                    "the device keeps serving, raise its epsilon limit to let it train"
+                )
+            content: dict[str, Any] = {"charges": [asdict(charge) for charge in after], "digest": _digest(after)}
+            write_durably(self._path, json.dumps(content, indent=1).encode())
+        return spent
+
+    @staticmethod
+    def _totals(charges: tuple[Charge, ...]) -> dict[Mechanism, int]:
+        return total_steps(((charge.noise_multiplier, charge.sampling_rate), charge.steps) for charge in charges)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(self._path.with_suffix(".lock"), os.O_CREAT | os.O_RDWR, 0o600)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(handle)
+
+
+def _digest(charges: tuple[Charge, ...]) -> str:
+    return hashlib.sha256(json.dumps([asdict(charge) for charge in charges]).encode()).hexdigest()

@@ -1,0 +1,1 @@
+"""Averages what it may see, publishes what it learned. Imports ``privacy`` and ``model``; never the client."""

@@ -1,0 +1,54 @@
+"""ServerApp: settings -> strategy -> start. The same object runs in this process, on Ray and behind a SuperLink."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from flwr.app import ArrayRecord, Context, MetricRecord
+from flwr.serverapp import Grid, ServerApp
+
+from model.records import GlobalModel, arrays_of, weights_of
+from model.refusal import Refusal
+from model.settings import RunSettings
+from model.tuning import tuned_classifier
+from server.evaluation import Evaluation
+from server.journal import Journal
+from server.strategies import build_strategy
+
+app = ServerApp()
+
+
+@app.main()
+def main(grid: Grid, context: Context) -> None:
+    """Run the federation that the run config describes, from its last published round."""
+    settings = RunSettings.from_run_config(context.run_config)
+    journal = Journal(_run_folder(settings))
+    journal.begin(settings)
+    classifier = tuned_classifier(settings)
+    weights = classifier.read()
+    done = journal.catch_up()
+    newest = journal.checkpoints.latest()
+    if newest is not None:
+        weights = journal.checkpoints.load(newest)
+    evaluation = Evaluation(settings, classifier)
+    strategy = build_strategy(
+        settings, GlobalModel(weights, classifier.base_digest, classifier.tokenizer.digest), journal, rounds_done=done
+    )
+
+    def close_round(server_round: int, arrays: ArrayRecord) -> MetricRecord | None:
+        if server_round == 0:
+            return None
+        scores = evaluation.close_round(done + server_round, weights_of(arrays), strategy, journal)
+        return MetricRecord({"macro-f1": scores.macro_f1, "cross-entropy": scores.cross_entropy})
+
+    result = strategy.start(grid, arrays_of(weights), num_rounds=settings.rounds - done, evaluate_fn=close_round)
+    journal.finish(evaluation.score(weights_of(result.arrays) if result.arrays else weights))
+
+
+def _run_folder(settings: RunSettings) -> Path:
+    if settings.out:
+        return Path(settings.out)
+    if os.environ.get("HEALING_HOME"):
+        return Path(os.environ["HEALING_HOME"]) / "server"
+    raise Refusal("the run has no folder for its results; set out=\"...\" in the run config, or HEALING_HOME")

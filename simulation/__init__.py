@@ -1,0 +1,1 @@
+"""Many virtual people, one report. Imports everything; nobody imports it."""

@@ -1,0 +1,136 @@
+"""What a run says at its start and end, on the terminal and as ``summary.md``."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from model.checkpoint import write_durably
+from model.emotions import EMOTIONS
+from model.settings import RunSettings
+from privacy.plan import calibrated
+from server.journal import RoundRecord
+from simulation.run import Finished, Prepared
+
+
+def show_start(console: Console, prepared: Prepared) -> None:
+    """What is about to run, in a few lines."""
+    settings = prepared.settings
+    sizes = prepared.sizes
+    console.print(f"[bold]training[/]  {prepared.train.account()}")
+    console.print(f"[bold]test[/]      {prepared.test.account()}")
+    console.print(f"[bold]people[/]    {len(sizes)}, each with {min(sizes)} to {max(sizes)} labelled entries")
+    console.print(f"[bold]model[/]     {settings.model}, tuning {settings.tuning}: {prepared.parameters:,} parameters are trained and travel")
+    console.print(f"[bold]privacy[/]   {privacy_line(settings)}")
+
+
+def privacy_line(settings: RunSettings) -> str:
+    """The protection and its promise, in one line."""
+    if settings.privacy == "none":
+        return "none: updates may give diary text away; for research on public text only"
+    plan = calibrated(settings)
+    return (
+        f"each diary entry: epsilon {plan.epsilon(settings.rounds):.2f} of at most {settings.epsilon:g} at delta {settings.delta:g} after all "
+        f"{settings.rounds} rounds (noise multiplier {plan.noise_multiplier:g}, clip norm {plan.clip_norm:g}, "
+        f"sampling rate {plan.sampling_rate:g}, {plan.steps_per_round} steps a round)"
+    )
+
+
+def show_end(console: Console, finished: Finished) -> None:
+    """Rounds, confusion matrix, what was spent, where it lies, what to do next."""
+    if not finished.rounds:
+        console.print("stopped before the first round was finished; nothing was kept")
+        return
+    console.print(_rounds_table(finished.rounds))
+    scores = _scores(finished)
+    if scores is not None:
+        console.print(_confusion_table(scores))
+    done = len(finished.rounds)
+    if finished.interrupted:
+        console.print(f"stopped after round {done} of {finished.settings.rounds}; every finished round is kept")
+    for line in _closing_lines(finished):
+        console.print(line, soft_wrap=True, highlight=False)
+
+
+def write_summary(finished: Finished) -> None:
+    """``summary.md`` in the run's folder."""
+    settings, last = finished.settings, finished.rounds[-1]
+    header = "| round | clients | macro-F1 | accuracy | cross-entropy | epsilon | MB per person | seconds |\n|---|---|---|---|---|---|---|---|\n"
+    rows = "".join("| " + " | ".join(_cells(record)) + " |\n" for record in finished.rounds)
+    lines = [
+        f"# {finished.folder.name}",
+        "",
+        f"{len(finished.rounds)} of {settings.rounds} rounds; macro-F1 {last.macro_f1:.3f}, accuracy {last.accuracy:.3f}, cross-entropy {last.cross_entropy:.3f}.",
+        "",
+        f"- model {settings.model}, tuning {settings.tuning}; data {settings.data}; {settings.clients} clients",
+        f"- privacy: {privacy_line(settings)}",
+        *(f"- {line}" for line in _closing_lines(finished)),
+        "",
+        header + rows,
+    ]
+    scores = _scores(finished)
+    if scores is not None:
+        names = [emotion.ko for emotion in EMOTIONS]
+        lines += ["Rows are the true emotion, columns the predicted one.", "", "| | " + " | ".join(names) + " |", "|---" * 5 + "|"]
+        lines += [f"| {name} | " + " | ".join(map(str, row)) + " |" for name, row in zip(names, scores["confusion"], strict=True)]
+    write_durably(finished.folder / "summary.md", ("\n".join(lines) + "\n").encode())
+
+
+def _rounds_table(rounds: tuple[RoundRecord, ...]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, title="rounds", title_justify="left")
+    for title in ("round", "clients", "macro-F1", "accuracy", "cross-entropy", "epsilon", "MB per person", "seconds"):
+        table.add_column(title, justify="right")
+    for record in rounds:
+        table.add_row(*_cells(record))
+    return table
+
+
+def _cells(record: RoundRecord) -> list[str]:
+    epsilon = f"{record.epsilon_max:.2f}" if record.epsilon_max is not None else "none"
+    return [
+        str(record.round), str(record.clients), f"{record.macro_f1:.3f}", f"{record.accuracy:.3f}", f"{record.cross_entropy:.3f}",
+        epsilon, f"{record.mb_sent_per_client:.2f}", f"{record.seconds:.1f}",
+    ]  # fmt: skip
+
+
+def _confusion_table(scores: dict[str, object]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, title="test set: rows true, columns predicted", title_justify="left")
+    table.add_column("")
+    for emotion in EMOTIONS:
+        table.add_column(str(emotion), justify="right")
+    table.add_column("F1", justify="right")
+    confusion, per_class = scores["confusion"], scores["per_class"]
+    if isinstance(confusion, list) and isinstance(per_class, dict):
+        for emotion, row in zip(EMOTIONS, confusion, strict=True):
+            table.add_row(str(emotion), *map(str, row), f"{per_class[emotion.en]['f1']:.3f}")
+    return table
+
+
+def _closing_lines(finished: Finished) -> list[str]:
+    lines = []
+    declined: Counter[str] = sum((Counter(record.declined) for record in finished.rounds), Counter())
+    refused = [(record.round, node, reason) for record in finished.rounds for node, reason in record.refused.items()]
+    if finished.settings.privacy != "none":
+        lines.append(f"spent: the largest epsilon in any person's ledger is {finished.epsilon:.2f} of {finished.settings.epsilon:g} (delta {finished.settings.delta:g})")
+    if declined:
+        lines.append("declined: " + ", ".join(f"{count} times for {reason}" for reason, count in declined.items()))
+    if refused:
+        round, node, reason = refused[0]
+        lines.append(f"refused: {len(refused)} answers, the first in round {round} from node {node}: {reason}")
+    lines.append(f"results: {finished.folder} (summary.md, rounds.jsonl, scores.json, checkpoints/)")
+    lines.append(f"people: {finished.people} holds the virtual people's diaries and ledgers; delete it when you will not resume")
+    if finished.interrupted or len(finished.rounds) < finished.settings.rounds:
+        lines.append(f"next: healing simulate --resume {finished.folder}")
+    else:
+        lines.append("next: compare with --privacy none, or bring your own text with --data FILE (healing simulate --help)")
+    return lines
+
+
+def _scores(finished: Finished) -> dict[str, object] | None:
+    path = finished.folder / "scores.json"
+    content: dict[str, object] | None = json.loads(path.read_bytes()) if path.exists() else None
+    return content

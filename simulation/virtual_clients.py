@@ -1,0 +1,28 @@
+"""Gives every virtual person a Home and a Diary, like a real one's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from client.home import DevicePolicy, Home, virtual_home
+from model.examples import Example
+from model.settings import RunSettings
+from simulation.partition import partition
+
+
+def settle(people: Path, examples: Sequence[Example], settings: RunSettings) -> list[int]:
+    """Deal the examples out, one Home a client under ``people``, and give the number of entries of each."""
+    policy = DevicePolicy(
+        epsilon_limit=settings.epsilon, delta=settings.delta, allow_unprotected=settings.privacy == "none"
+    )
+    parts = partition(examples, settings)
+    for number, part in enumerate(parts):
+        home = Home.create(virtual_home(people, number), policy)
+        home.diary.add_all((examples[row].text, examples[row].emotion) for row in part)
+    return [len(part) for part in parts]
+
+
+def largest_epsilon(people: Path, clients: int) -> float:
+    """The most that any virtual person's ledger has counted."""
+    return max(Home(virtual_home(people, number)).ledger.spent() for number in range(clients))
