@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +15,9 @@ from rich.console import Console
 from model.refusal import Refusal
 from model.settings import RunSettings
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)  # locals may hold diary text
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False
+)  # locals may hold diary text
 console = Console()
 
 SET_BY_COMMAND = ("people", "out")
@@ -26,11 +29,10 @@ def about() -> None:
 
 
 def simulate(
-    *,
-    name: str,
-    out: Path | None,
-    resume: Path | None,
-    engine: str,
+    name: Annotated[str, typer.Option(help="short name of the run, for its folder")] = "simulation",
+    out: Annotated[Path | None, typer.Option(help="folder for the results instead of runs/<time>-<name>")] = None,
+    resume: Annotated[Path | None, typer.Option(help="continue the run in this folder from its last round")] = None,
+    engine: Annotated[str, typer.Option(help="inprocess, or ray (Flower's simulation engine, `flwr run`)")] = "inprocess",
     **options: Any,
 ) -> None:
     """Run a federated simulation on Korean diary text and score the shared model after every round.
@@ -38,19 +40,20 @@ def simulate(
     Each client is a virtual person with a Home, a diary and a privacy ledger of their own. Results go to
     runs/<time>-<name>/: settings.json, rounds.jsonl, scores.json, summary.md and the published checkpoints.
     """
+    settings = RunSettings(**options)
+    from simulation import run  # after the options were checked: torch and Flower take seconds to import
     from simulation.progress import LiveProgress
-    from simulation.run import prepare, run_experiment, run_folder
-    from simulation.run import resume as resume_run
     from simulation.summary import show_end, show_start, write_summary
 
     if resume is not None:
-        prepared, folder = resume_run(resume), resume
+        if out is not None or settings != RunSettings():
+            raise Refusal("a resumed run keeps its own settings and folder; give --resume alone, or start a new run")
+        prepared, folder = run.resume(resume), resume
     else:
-        settings = RunSettings(**{key: value for key, value in options.items() if value is not None})
-        prepared, folder = prepare(settings), out or run_folder(name)
+        prepared, folder = run.prepare(settings), out or run.run_folder(name)
     show_start(console, prepared)
-    with LiveProgress(console, prepared) as progress:
-        finished = run_experiment(prepared, folder, engine=engine, on_progress=progress.update)
+    with LiveProgress(console, prepared.settings) as progress:
+        finished = run.run_experiment(prepared, folder, engine=engine, on_progress=progress.update)
     if finished.rounds:
         write_summary(finished)
     show_end(console, finished)
@@ -58,19 +61,10 @@ def simulate(
         raise typer.Exit(130)
 
 
-def _with_settings_as_options(command: Any) -> Any:
+def _with_settings_as_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command one option for every field of RunSettings, explained by the field's own help."""
-    own = [
-        inspect.Parameter("name", inspect.Parameter.KEYWORD_ONLY, default="simulation",
-                          annotation=Annotated[str, typer.Option(help="short name of the run, for its folder")]),
-        inspect.Parameter("out", inspect.Parameter.KEYWORD_ONLY, default=None,
-                          annotation=Annotated[Path | None, typer.Option(help="folder for the results instead of runs/<time>-<name>")]),
-        inspect.Parameter("resume", inspect.Parameter.KEYWORD_ONLY, default=None,
-                          annotation=Annotated[Path | None, typer.Option(help="continue the run in this folder from its last round, with its own settings")]),
-        inspect.Parameter("engine", inspect.Parameter.KEYWORD_ONLY, default="inprocess",
-                          annotation=Annotated[str, typer.Option(help="inprocess (this process), or ray (Flower's simulation engine, `flwr run`)")]),
-    ]  # fmt: skip
     types = {"str": str, "int": int, "float": float}
+    own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.kind is not p.VAR_KEYWORD]
     settings = [
         inspect.Parameter(
             field.name,
@@ -81,7 +75,7 @@ def _with_settings_as_options(command: Any) -> Any:
         for field in dataclasses.fields(RunSettings)
         if field.name not in SET_BY_COMMAND
     ]
-    command.__signature__ = inspect.Signature([*own, *settings])
+    vars(command)["__signature__"] = inspect.Signature([*own, *settings])
     return command
 
 

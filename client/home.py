@@ -52,7 +52,9 @@ class Home:
         elif os.environ.get("HEALING_HOME"):
             home = cls(Path(os.environ["HEALING_HOME"]))
         else:
-            raise Refusal("this device has no Home; set node-config home=\"...\" or HEALING_HOME, or run `healing simulate`, which makes virtual ones")
+            raise Refusal(
+                'this device has no Home; set node-config home="..." or HEALING_HOME, or run `healing simulate`, which makes virtual ones'
+            )
         if not home._policy_path.exists():
             raise Refusal(f"'{home.root}' is not a Home (it has no device.json); make one first")
         return home

@@ -123,7 +123,9 @@ class CheckpointStore:
         except (OSError, SafetensorError):
             raise Refusal(f"'{path}' cannot be read as safetensors; take an older version from '{self.root}'") from None
         if weights.digest != manifest.digest:
-            raise Refusal(f"'{path}' has digest {weights.digest[:12]} where its manifest says {manifest.digest[:12]}; take an older version")
+            raise Refusal(
+                f"'{path}' has digest {weights.digest[:12]} where its manifest says {manifest.digest[:12]}; take an older version"
+            )
         return weights
 
     def _folder(self, version: int) -> Path:

@@ -58,12 +58,12 @@ class EmotionClassifier(nn.Module):
     ``blocks`` are chained in order; the first ``cut`` are frozen and run without dropout. Raises nothing of its own.
     """
 
-    def __init__(self, blocks: dict[str, nn.Module], tokenizer: Tokenizer) -> None:
+    def __init__(self, blocks: dict[str, nn.Module], tokenizer: Tokenizer, *, base_digest: str) -> None:
         super().__init__()
         self.blocks = nn.ModuleDict(blocks)
         self.tokenizer = tokenizer
+        self.base_digest = base_digest
         self.cut = 0
-        self.base_digest = ""
 
     def upper(self) -> nn.Module:
         """The trained blocks as one module, ``(x, mask) -> logits (B, 4)``; parameters keep their names."""
@@ -176,7 +176,7 @@ class Layer(nn.Module):
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
-        self.bert = layer
+        self.bert: Any = layer
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         blocked = torch.zeros(mask.shape, dtype=x.dtype).masked_fill(mask == 0, torch.finfo(x.dtype).min)
@@ -203,9 +203,9 @@ class Head(nn.Module):
 
     def __init__(self, width: int, dropout: float, pooler: nn.Linear | None = None) -> None:
         super().__init__()
-        self.pooler = pooler if pooler is not None else nn.Linear(width, width)
+        self.pooler = pooler if pooler is not None else _drawn(nn.Linear(width, width), 1.0 / width**0.5)
         self.dropout = nn.Dropout(dropout)
-        self.classifier = nn.Linear(width, len(EMOTIONS))
+        self.classifier = _drawn(nn.Linear(width, len(EMOTIONS)), 0.02)
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         return self.classifier(self.dropout(torch.tanh(self.pooler(x[:, 0])))), mask
@@ -248,17 +248,12 @@ def build_classifier(name: str, folder: Path, *, dropout: float, seed: int) -> E
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SCRATCH_SEED)
         blocks = (_lstm_blocks if row.body == "lstm" else _bert_blocks)(folder, config, row, dropout)
-        body = {key: tensor for key, tensor in nn.ModuleDict(blocks).state_dict().items()}
+        base_digest = _digest(nn.ModuleDict(blocks).state_dict())
         torch.manual_seed(seed)
         pooler = blocks.pop("pooler", None)
         width = 2 * LSTM_WIDTH if row.body == "lstm" else config.hidden_size
         blocks["head"] = Head(width, dropout, pooler if isinstance(pooler, nn.Linear) else None)
-        _draw(blocks["head"].classifier, config.initializer_range)
-        if pooler is None:
-            _draw(blocks["head"].pooler, 1.0 / width**0.5)
-    classifier = EmotionClassifier(blocks, tokenizer)
-    classifier.base_digest = _digest(body)
-    return classifier
+    return EmotionClassifier(blocks, tokenizer, base_digest=base_digest)
 
 
 def source_of(name: str) -> str:
@@ -347,9 +342,10 @@ def _load_body(bert: BertModel, state: dict[str, Tensor], folder: Path) -> None:
     bert.load_state_dict({key: named[key] for key in own})
 
 
-def _draw(linear: nn.Linear, spread: float) -> None:
+def _drawn(linear: nn.Linear, spread: float) -> nn.Linear:
     nn.init.normal_(linear.weight, std=spread)
     nn.init.zeros_(linear.bias)
+    return linear
 
 
 def _digest(tensors: dict[str, Tensor]) -> str:

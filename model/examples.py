@@ -118,9 +118,8 @@ def read_examples(source: str, *, data_format: str = "auto", columns: Columns = 
             raise Refusal(f"'{source}' ends in '{path.suffix}'; rename it or say data-format tsv, csv, jsonl, parquet or kote")
         return _from_rows(source, _READERS[suffix](path), columns)
     except UnicodeDecodeError as error:
-        raise Refusal(
-            f"'{source}' is not UTF-8 (byte {error.start}); convert it, for example: iconv -f cp949 -t utf-8 '{path.name}' > utf8-{path.name}"
-        ) from None
+        convert = f"iconv -f cp949 -t utf-8 '{path.name}' > 'utf8-{path.name}'"
+        raise Refusal(f"'{source}' is not UTF-8 (byte {error.start}); convert it, for example: {convert}") from None
 
 
 def bundled_diaries() -> tuple[Corpus, Corpus]:
@@ -215,9 +214,7 @@ def _find_columns(source: str, found: list[str], columns: Columns) -> tuple[str,
         by_name = {str(name).strip().casefold(): name for name in found}
         match = next((by_name[name] for name in usual if name in by_name), "")
         if not match and kind != "author":
-            raise Refusal(
-                f"'{source}' has no column for the {kind} among {_column_list(found)}; name it with {kind}-column"
-            )
+            raise Refusal(f"'{source}' has no column for the {kind} among {_column_list(found)}; name it with {kind}-column")
         return match
 
     return (
@@ -233,7 +230,7 @@ def _column_list(found: list[str]) -> str:
 
 
 def _delimited_rows(path: Path, delimiter: str) -> Iterator[Row]:
-    quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL  # a lone " is common in Korean TSV files
+    quoting: Any = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL  # a lone " is common in Korean TSV files
     with path.open(encoding="utf-8-sig", newline="") as lines:
         reader = csv.reader(lines, delimiter=delimiter, quoting=quoting)
         header = next(reader, [])

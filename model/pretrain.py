@@ -39,9 +39,7 @@ NO_RATING = -1.0
 def learn_vocabulary(texts: Iterable[str], *, size: int = 8000) -> Tokenizer:
     """Learn a Unigram vocabulary of ``size`` pieces from ``texts`` (special tokens included)."""
     tokenizer = Tokenizer(Unigram())
-    tokenizer.normalizer = normalizers.Sequence(
-        [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()]
-    )
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()])
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
     tokenizer.decoder = decoders.Metaspace(prepend_scheme="always")
     tokenizer.train_from_iterator(
@@ -49,7 +47,7 @@ def learn_vocabulary(texts: Iterable[str], *, size: int = 8000) -> Tokenizer:
         trainers.UnigramTrainer(
             vocab_size=size,
             special_tokens=[AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS],
-            unk_token="[UNK]",
+            unk_token=SPECIAL_TOKENS[0],
             show_progress=False,
         ),
     )
@@ -146,7 +144,7 @@ def pretrain(
         known = wanted != NO_RATING
         error = functional.mse_loss(torch.sigmoid(rated.float())[known], wanted[known]) if known.any() else torch.zeros(())
         optimizer.zero_grad(set_to_none=True)
-        (loss + settings.rating_weight * error).backward()
+        (loss + settings.rating_weight * error).backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(reader.parameters(), 1.0)
         optimizer.step()
         tokens, step = tokens + int(mask.sum()), step + 1
@@ -176,9 +174,7 @@ def _encode(tokenizer: Tokenizer, texts: list[str], max_tokens: int) -> list[np.
     ]
 
 
-def _length_batches(
-    sentences: list[np.ndarray[Any, np.dtype[np.int16]]], settings: PretrainSettings, skip: int
-) -> Iterator[list[int]]:
+def _length_batches(sentences: list[np.ndarray[Any, np.dtype[np.int16]]], settings: PretrainSettings, skip: int) -> Iterator[list[int]]:
     """Endless batches of about ``batch_tokens``, sentences of like length together, in an order of the seed's."""
     lengths = np.array([len(sentence) for sentence in sentences])
     step = 0

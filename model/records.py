@@ -104,11 +104,7 @@ def encode_train_order(order: TrainOrder) -> RecordDict:
 
 def decode_train_order(records: RecordDict) -> TrainOrder:
     config = _config(records, ORDER)
-    plan = (
-        PlanNumbers(**{name: config[name.replace("_", "-")] for name in PlanNumbers.__dataclass_fields__})
-        if config["private"]
-        else None
-    )
+    plan = PlanNumbers(**{name: config[name.replace("_", "-")] for name in PlanNumbers.__dataclass_fields__}) if config["private"] else None
     return TrainOrder(_model(records, config), str(config["run"]), int(config["round"]), plan)
 
 
@@ -151,7 +147,9 @@ def decode_reply(records: RecordDict) -> Update | Declined | Published:
         config = _config(records, REPLY)
         kind, round = config["kind"], int(config["round"])
         if kind == "update":
-            return Update(weights_of(_record(records, ARRAYS, ArrayRecord)), float(_record(records, METRICS, MetricRecord)["weight"]), round)
+            return Update(
+                weights_of(_record(records, ARRAYS, ArrayRecord)), float(_record(records, METRICS, MetricRecord)["weight"]), round
+            )
         if kind == "declined":
             reason = str(config["reason"])
             return Declined(reason if reason in DECLINE_REASONS else "not-ready", round)
@@ -211,7 +209,8 @@ def _model(records: RecordDict, config: Mapping[str, Any]) -> GlobalModel:
 
 
 def _config(records: RecordDict, name: str) -> Mapping[str, Any]:
-    return _record(records, name, ConfigRecord)
+    record: Mapping[str, Any] = _record(records, name, ConfigRecord)
+    return record
 
 
 def _record(records: RecordDict, name: str, kind: type) -> Any:

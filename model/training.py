@@ -80,7 +80,7 @@ class MeanGradient:
     def __call__(self, rows: Sequence[int]) -> None:
         batch = self._classifier.batch([self._entries.rows[row] for row in rows], self._entries.labels[list(rows)])
         loss = functional.cross_entropy(self._upper(batch.inputs, batch.mask), batch.labels, weight=self._class_weights)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self._upper.parameters(), self._clip)
 
 

@@ -14,6 +14,7 @@ import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -40,7 +41,8 @@ class LowRank(nn.Module):
         self.scale = scale
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.frozen(x) + self.scale * self.up(self.down(x))
+        added: Tensor = self.up(self.down(x))
+        return torch.add(self.frozen(x), added, alpha=self.scale)
 
 
 def tune(classifier: EmotionClassifier, tuning: str, *, seed: int) -> EmotionClassifier:
@@ -81,7 +83,7 @@ def _add_low_rank(classifier: EmotionClassifier, seed: int) -> None:
         torch.manual_seed(seed)
         for layer in layers:
             layer.requires_grad_(False)
-            attention = layer.bert.attention.self
+            attention: Any = layer.bert.attention.self
             attention.query = LowRank(attention.query)
             attention.value = LowRank(attention.value)
 

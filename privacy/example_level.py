@@ -21,6 +21,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from opacus import GradSampleModule
@@ -114,13 +115,13 @@ class ClippedSum:
 
     def __call__(self, x: Tensor, mask: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Sums by parameter name, each of the parameter's shape."""
-        parameters = {name: parameter for name, parameter in self._twin.named_parameters() if parameter.requires_grad}
+        parameters: dict[str, Any] = {name: p for name, p in self._twin.named_parameters() if p.requires_grad}  # Opacus adds grad_sample
         self._follow(parameters)
         # Longest first: packing sorts an LSTM's rows, and Opacus would then add the LSTM's part of one example's norm
         # to the head's part of another's (measured: clipped sums off by 8e-4, so the clip norm would not bound them).
         order = mask.sum(dim=1).argsort(descending=True, stable=True)
         with _quiet_hooks():
-            functional.cross_entropy(self._module(x[order], mask[order]), labels[order], reduction="sum").backward()
+            functional.cross_entropy(self._module(x[order], mask[order]), labels[order], reduction="sum").backward()  # type: ignore[no-untyped-call]
         norms = torch.stack([p.grad_sample.flatten(1).norm(dim=1) for p in parameters.values()], dim=1).norm(dim=1)
         factors = (self._clip_norm / (norms + 1e-6)).clamp(max=1.0)
         sums = {name: torch.einsum("i,i...", factors, p.grad_sample) for name, p in parameters.items()}
@@ -128,7 +129,7 @@ class ClippedSum:
             parameter.grad_sample = parameter.grad = None
         return sums
 
-    def _follow(self, parameters: dict[str, nn.Parameter]) -> None:
+    def _follow(self, parameters: dict[str, Any]) -> None:
         """Bring a twin's values up to the classifier's; nothing to do where they are the same objects."""
         for name, parameter in parameters.items():
             if parameter is not self._own[name]:
@@ -150,7 +151,7 @@ class GhostClippedSum:
     def __call__(self, x: Tensor, mask: Tensor, labels: Tensor) -> dict[str, Tensor]:
         losses = functional.cross_entropy(self._module(x, mask), labels, reduction="none")
         with _quiet_hooks():
-            losses.sum().backward(retain_graph=True)
+            losses.sum().backward(retain_graph=True)  # type: ignore[no-untyped-call]
         factors = self._module.get_clipping_coef().detach()
         for parameter in self._own.values():
             parameter.grad = None
@@ -160,7 +161,7 @@ class GhostClippedSum:
         self._module.enable_hooks()
         sums = {name: p.grad if p.grad is not None else torch.zeros_like(p) for name, p in self._own.items()}
         for parameter in self._own.values():
-            parameter.grad = parameter._norm_sample = None
+            parameter.grad = parameter._norm_sample = None  # type: ignore[attr-defined]
         return sums
 
     def detach(self) -> None:

@@ -55,7 +55,7 @@ class PrivacyPlan:
     @property
     def most_entries(self) -> int:
         """The largest diary for which delta still means something: delta <= n^-1.5."""
-        return math.floor(self.delta ** (-2 / 3) * (1 + 1e-9))
+        return math.floor(float(self.delta ** (-2 / 3)) * (1 + 1e-9))
 
     def affordable_rounds(self, budget: float) -> int:
         """The most rounds whose composed epsilon stays within ``budget``."""

@@ -51,4 +51,4 @@ def _run_folder(settings: RunSettings) -> Path:
         return Path(settings.out)
     if os.environ.get("HEALING_HOME"):
         return Path(os.environ["HEALING_HOME"]) / "server"
-    raise Refusal("the run has no folder for its results; set out=\"...\" in the run config, or HEALING_HOME")
+    raise Refusal('the run has no folder for its results; set out="..." in the run config, or HEALING_HOME')

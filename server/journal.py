@@ -54,7 +54,9 @@ class Journal:
         try:
             return RunSettings(**json.loads((folder / "settings.json").read_bytes()))
         except FileNotFoundError:
-            raise Refusal(f"'{folder}' is not the folder of a run (it has no settings.json); name one that `healing simulate` printed") from None
+            raise Refusal(
+                f"'{folder}' is not the folder of a run (it has no settings.json); name one that `healing simulate` printed"
+            ) from None
         except (ValueError, TypeError):
             raise Refusal(f"'{folder / 'settings.json'}' is damaged; start the run anew") from None
 

@@ -68,9 +68,7 @@ def build_strategy(settings: RunSettings, model: GlobalModel, journal: Journal, 
 class FederatedAveraging(FedAvg):
     """FedAvg (McMahan et al. 2017) over checked updates. ``tally`` tells of the round that was aggregated last."""
 
-    def __init__(
-        self, settings: RunSettings, model: GlobalModel, journal: Journal, *, plan: PrivacyPlan | None, rounds_done: int
-    ) -> None:
+    def __init__(self, settings: RunSettings, model: GlobalModel, journal: Journal, *, plan: PrivacyPlan | None, rounds_done: int) -> None:
         super().__init__(fraction_train=settings.fraction, fraction_evaluate=max(settings.fraction_evaluate, 1e-9))
         self.plan = plan
         self.tally = RoundTally()
@@ -158,7 +156,7 @@ class FederatedAveraging(FedAvg):
     def _decoded(self, reply: Message) -> Update | Declined | Published | None:
         """A device's answer, or None after noting why there is none."""
         if reply.has_error():
-            self.tally.refused[reply.metadata.src_node_id] = f"the device failed: {reply.error.reason[:80]}"
+            self.tally.refused[reply.metadata.src_node_id] = f"the device failed: {(reply.error.reason or '')[:80]}"
             return None
         try:
             return decode_reply(reply.content)

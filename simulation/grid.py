@@ -58,9 +58,7 @@ class InProcessGrid(Grid):
         """Flower's record of a run, which nothing here needs."""
         raise NotImplementedError("an in-process grid has no record of a run; read the run config from the context")
 
-    def create_message(
-        self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
-    ) -> Message:
+    def create_message(self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None) -> Message:
         """A message from the server."""
         return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
 
@@ -101,5 +99,6 @@ def _shallow_copy(records: RecordDict) -> RecordDict:
     """New records with the same arrays and values in them."""
     copy = RecordDict()
     for name, record in records.items():
-        copy[name] = type(record)(dict(record.items()))
+        values: Any = dict(record)
+        copy[name] = type(record)(values)
     return copy

@@ -41,7 +41,9 @@ def by_author(examples: Sequence[Example], clients: int, rng: np.random.Generato
     """Whole authors, never one author on two clients; the client with the fewest entries gets the next author."""
     authors = sorted({example.author for example in examples})
     if "" in authors:
-        raise Refusal("partition 'author' needs an author for every entry and this data names none for some; name author-column, or use iid")
+        raise Refusal(
+            "partition 'author' needs an author for every entry and this data names none for some; name author-column, or use iid"
+        )
     if len(authors) < clients:
         raise Refusal(f"partition 'author' has {len(authors)} authors for {clients} clients; use fewer clients, or iid or dirichlet")
     parts: Partition = [[] for _ in range(clients)]

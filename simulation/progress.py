@@ -1,47 +1,52 @@
-"""The live line of a running simulation: where it is, how good the model is, what it has cost."""
+"""The live view of a running simulation: where it is, how good the model is, what it has cost."""
 
 from __future__ import annotations
 
 from types import TracebackType
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
 
-from server.journal import RoundRecord
-from simulation.run import Prepared
+from model.settings import RunSettings
+from server.journal import Journal, RoundRecord
 
 
 class LiveProgress:
-    """A rich progress bar over all rounds; ``update`` is called as devices answer."""
+    """A progress bar over the devices' answers and a line about the last finished round; ``update`` moves both."""
 
-    def __init__(self, console: Console, prepared: Prepared) -> None:
-        settings = prepared.settings
-        self._per_round = max(1, round(settings.fraction * settings.clients)) + round(settings.fraction_evaluate * settings.clients)
-        self._progress = Progress(
-            TextColumn("round"), MofNCompleteColumn(), BarColumn(bar_width=24), TextColumn("{task.description}"), TimeElapsedColumn(),
-            console=console,
+    def __init__(self, console: Console, settings: RunSettings) -> None:
+        trained = max(1, round(settings.fraction * settings.clients))
+        self._per_round = trained + round(settings.fraction_evaluate * settings.clients)
+        self._rounds = Progress(
+            TextColumn("round"), MofNCompleteColumn(), BarColumn(bar_width=28), TimeElapsedColumn(), TextColumn("left"),
+            TimeRemainingColumn(), console=console,
         )  # fmt: skip
-        self._task = self._progress.add_task("people are training ...", total=settings.rounds)
+        self._task = self._rounds.add_task("rounds", total=settings.rounds)
+        self._told = "people are training"
+        self._line = Text(self._told)
+        self._live = Live(Group(self._rounds, self._line), console=console, transient=True, refresh_per_second=5)
 
     def __enter__(self) -> LiveProgress:
-        self._progress.start()
+        self._live.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._progress.stop()
+        self._live.stop()
 
-    def update(self, answered: int, rounds: list[RoundRecord]) -> None:
-        """Show the finished rounds; ``answered`` devices have replied in this process."""
-        inside = answered % self._per_round
-        self._progress.update(self._task, completed=len(rounds), description=self._line(inside, rounds))
+    def update(self, answered: int, journal: Journal) -> None:
+        """Show the finished rounds and how far this one is; the journal is read when a round begins, not at every answer."""
+        if answered % self._per_round <= 1:
+            finished = journal.rounds()
+            self._rounds.update(self._task, completed=len(finished))
+            self._told = _told(finished[-1]) if finished else "people are training"
+        self._line.plain = f"{self._told} ... {answered % self._per_round} of {self._per_round} answers"
 
-    def _line(self, inside: int, rounds: list[RoundRecord]) -> str:
-        working = f"{inside:>3} answers"
-        if not rounds:
-            return working
-        last = rounds[-1]
-        epsilon = f"  epsilon {last.epsilon_max:.2f}" if last.epsilon_max is not None else ""
-        return (
-            f"{working}  trained {last.clients}  macro-F1 {last.macro_f1:.3f}  cross-entropy {last.cross_entropy:.3f}"
-            f"{epsilon}  {last.mb_sent_per_client:.2f} MB sent per person"
-        )
+
+def _told(last: RoundRecord) -> str:
+    epsilon = f", largest epsilon {last.epsilon_max:.2f}" if last.epsilon_max is not None else ""
+    return (
+        f"{last.clients} people trained, macro-F1 {last.macro_f1:.3f}, cross-entropy {last.cross_entropy:.3f}{epsilon}, "
+        f"{last.mb_sent_per_client:.2f} MB sent per person"
+    )

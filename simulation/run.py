@@ -28,8 +28,8 @@ from simulation.virtual_clients import largest_epsilon, settle
 
 ENGINES = ("inprocess", "ray")
 
-OnProgress = Callable[[int, list[RoundRecord]], None]
-"""Called with the number of devices that have answered in this process, and the rounds finished so far."""
+OnProgress = Callable[[int, Journal], None]
+"""Called with the number of answers seen in this process (0 if they are not seen here) and the run's journal."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,9 @@ def resume(folder: Path) -> Prepared:
     """An experiment that was begun in ``folder``, with its people and their ledgers as they are."""
     settings = replace(Journal.settings_of(folder), out=str(folder), people=str(people_folder(folder)))
     if not people_folder(folder).is_dir():
-        raise Refusal(f"the people of this run are gone ('{people_folder(folder)}' is missing), and their ledgers with them; start a new run")
+        raise Refusal(
+            f"the people of this run are gone ('{people_folder(folder)}' is missing), and their ledgers with them; start a new run"
+        )
     return replace(prepare(settings), resumed=True)
 
 
@@ -99,7 +101,9 @@ def people_folder(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.people")
 
 
-def run_experiment(prepared: Prepared, folder: Path, *, engine: str = "inprocess", on_progress: OnProgress = lambda answered, rounds: None) -> Finished:
+def run_experiment(
+    prepared: Prepared, folder: Path, *, engine: str = "inprocess", on_progress: OnProgress = lambda answered, journal: None
+) -> Finished:
     """Run (or continue) the experiment; Ctrl-C ends it with what was finished.
 
     An error before the first round is published leaves nothing behind; later, what was finished stays.
@@ -108,7 +112,7 @@ def run_experiment(prepared: Prepared, folder: Path, *, engine: str = "inprocess
         raise Refusal(f"engine is '{engine}'; choose one of {', '.join(ENGINES)}")
     folder = folder.absolute()
     people = people_folder(folder)
-    if not prepared.resumed and (folder.exists() and any(folder.iterdir()) or people.exists()):
+    if not prepared.resumed and ((folder.exists() and any(folder.iterdir())) or people.exists()):
         raise Refusal(f"'{folder}' holds something already; name a new folder with --out, or continue that run with --resume")
     settings = replace(prepared.settings, out=str(folder), people=str(people))
     journal = Journal(folder)
@@ -135,10 +139,10 @@ def _run_in_process(settings: RunSettings, journal: Journal, on_progress: OnProg
     def note(reply: Message) -> None:
         nonlocal answered
         answered += 1
-        on_progress(answered, journal.rounds())
+        on_progress(answered, journal)
 
     run_config: dict[str, Any] = settings.as_run_config()
     grid = InProcessGrid(client_app, clients=settings.clients, run_config=run_config, on_reply=note)
     context = Context(RUN_ID, SERVER_NODE, node_config={}, state=RecordDict(), run_config=run_config)
     server_app(grid, context)
-    on_progress(answered, journal.rounds())
+    on_progress(0, journal)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -24,7 +25,9 @@ def show_start(console: Console, prepared: Prepared) -> None:
     console.print(f"[bold]training[/]  {prepared.train.account()}")
     console.print(f"[bold]test[/]      {prepared.test.account()}")
     console.print(f"[bold]people[/]    {len(sizes)}, each with {min(sizes)} to {max(sizes)} labelled entries")
-    console.print(f"[bold]model[/]     {settings.model}, tuning {settings.tuning}: {prepared.parameters:,} parameters are trained and travel")
+    console.print(
+        f"[bold]model[/]     {settings.model}, tuning {settings.tuning}: {prepared.parameters:,} parameters are trained and travel"
+    )
     console.print(f"[bold]privacy[/]   {privacy_line(settings)}")
 
 
@@ -34,8 +37,8 @@ def privacy_line(settings: RunSettings) -> str:
         return "none: updates may give diary text away; for research on public text only"
     plan = calibrated(settings)
     return (
-        f"each diary entry: epsilon {plan.epsilon(settings.rounds):.2f} of at most {settings.epsilon:g} at delta {settings.delta:g} after all "
-        f"{settings.rounds} rounds (noise multiplier {plan.noise_multiplier:g}, clip norm {plan.clip_norm:g}, "
+        f"each diary entry: epsilon {plan.epsilon(settings.rounds):.2f} of at most {settings.epsilon:g} at delta {settings.delta:g} "
+        f"after all {settings.rounds} rounds (noise multiplier {plan.noise_multiplier:g}, clip norm {plan.clip_norm:g}, "
         f"sampling rate {plan.sampling_rate:g}, {plan.steps_per_round} steps a round)"
     )
 
@@ -59,12 +62,15 @@ def show_end(console: Console, finished: Finished) -> None:
 def write_summary(finished: Finished) -> None:
     """``summary.md`` in the run's folder."""
     settings, last = finished.settings, finished.rounds[-1]
-    header = "| round | clients | macro-F1 | accuracy | cross-entropy | epsilon | MB per person | seconds |\n|---|---|---|---|---|---|---|---|\n"
+    header = (
+        "| round | clients | macro-F1 | accuracy | cross-entropy | epsilon | MB per person | seconds |\n|---|---|---|---|---|---|---|---|\n"
+    )
     rows = "".join("| " + " | ".join(_cells(record)) + " |\n" for record in finished.rounds)
     lines = [
         f"# {finished.folder.name}",
         "",
-        f"{len(finished.rounds)} of {settings.rounds} rounds; macro-F1 {last.macro_f1:.3f}, accuracy {last.accuracy:.3f}, cross-entropy {last.cross_entropy:.3f}.",
+        f"{len(finished.rounds)} of {settings.rounds} rounds; macro-F1 {last.macro_f1:.3f}, accuracy {last.accuracy:.3f}, "
+        f"cross-entropy {last.cross_entropy:.3f}.",
         "",
         f"- model {settings.model}, tuning {settings.tuning}; data {settings.data}; {settings.clients} clients",
         f"- privacy: {privacy_line(settings)}",
@@ -82,7 +88,7 @@ def write_summary(finished: Finished) -> None:
 
 def _rounds_table(rounds: tuple[RoundRecord, ...]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, title="rounds", title_justify="left")
-    for title in ("round", "clients", "macro-F1", "accuracy", "cross-entropy", "epsilon", "MB per person", "seconds"):
+    for title in ("round", "people", "macro-F1", "accuracy", "cross-ent.", "epsilon", "MB each", "seconds"):
         table.add_column(title, justify="right")
     for record in rounds:
         table.add_row(*_cells(record))
@@ -97,16 +103,14 @@ def _cells(record: RoundRecord) -> list[str]:
     ]  # fmt: skip
 
 
-def _confusion_table(scores: dict[str, object]) -> Table:
+def _confusion_table(scores: dict[str, Any]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, title="test set: rows true, columns predicted", title_justify="left")
     table.add_column("")
     for emotion in EMOTIONS:
-        table.add_column(str(emotion), justify="right")
+        table.add_column(emotion.ko, justify="right")
     table.add_column("F1", justify="right")
-    confusion, per_class = scores["confusion"], scores["per_class"]
-    if isinstance(confusion, list) and isinstance(per_class, dict):
-        for emotion, row in zip(EMOTIONS, confusion, strict=True):
-            table.add_row(str(emotion), *map(str, row), f"{per_class[emotion.en]['f1']:.3f}")
+    for emotion, row in zip(EMOTIONS, scores["confusion"], strict=True):
+        table.add_row(f"{emotion.ko} {emotion.en}", *map(str, row), f"{scores['per_class'][emotion.en]['f1']:.3f}")
     return table
 
 
@@ -115,7 +119,8 @@ def _closing_lines(finished: Finished) -> list[str]:
     declined: Counter[str] = sum((Counter(record.declined) for record in finished.rounds), Counter())
     refused = [(record.round, node, reason) for record in finished.rounds for node, reason in record.refused.items()]
     if finished.settings.privacy != "none":
-        lines.append(f"spent: the largest epsilon in any person's ledger is {finished.epsilon:.2f} of {finished.settings.epsilon:g} (delta {finished.settings.delta:g})")
+        budget = f"{finished.settings.epsilon:g} (delta {finished.settings.delta:g})"
+        lines.append(f"spent: the largest epsilon in any person's ledger is {finished.epsilon:.2f} of {budget}")
     if declined:
         lines.append("declined: " + ", ".join(f"{count} times for {reason}" for reason, count in declined.items()))
     if refused:
@@ -130,7 +135,7 @@ def _closing_lines(finished: Finished) -> list[str]:
     return lines
 
 
-def _scores(finished: Finished) -> dict[str, object] | None:
+def _scores(finished: Finished) -> dict[str, Any] | None:
     path = finished.folder / "scores.json"
-    content: dict[str, object] | None = json.loads(path.read_bytes()) if path.exists() else None
+    content: dict[str, Any] | None = json.loads(path.read_bytes()) if path.exists() else None
     return content

@@ -13,9 +13,7 @@ from simulation.partition import partition
 
 def settle(people: Path, examples: Sequence[Example], settings: RunSettings) -> list[int]:
     """Deal the examples out, one Home a client under ``people``, and give the number of entries of each."""
-    policy = DevicePolicy(
-        epsilon_limit=settings.epsilon, delta=settings.delta, allow_unprotected=settings.privacy == "none"
-    )
+    policy = DevicePolicy(epsilon_limit=settings.epsilon, delta=settings.delta, allow_unprotected=settings.privacy == "none")
     parts = partition(examples, settings)
     for number, part in enumerate(parts):
         home = Home.create(virtual_home(people, number), policy)

@@ -1,0 +1,35 @@
+# Everything runs in .venv, built with plain venv and pip from the pinned constraints.txt.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help simulate test check bench clean
+
+help: ## what can be made
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /make \1\t/' | expand -t 16
+
+.venv/installed: constraints.txt pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=python3.11")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 -c constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+simulate: .venv/installed ## 20 people, 10 rounds, example-level DP, on the bundled sample diaries
+	$(BIN)/healing simulate
+
+test: .venv/installed ## the whole test suite
+	$(BIN)/python -m pytest
+
+check: .venv/installed ## every gate: lint, format, types, import directions, tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest
+
+bench: .venv/installed ## engine cost against a plain PyTorch loop and stock Flower
+	$(BIN)/python benchmarks/engine.py
+
+clean: ## remove the environment and caches (runs/ stays)
+	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,149 @@
+"""One round on one device: what it sends, what it refuses, what it never does without charging."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from client.home import DevicePolicy, Home
+from client.learning import OtherBody, learn, publish
+from model.examples import Example
+from model.records import Declined, GlobalModel, PlanNumbers, PublishOrder, TrainOrder, Update
+from model.refusal import Refusal
+from model.settings import RunSettings
+from model.training import Entries, local_generator, train_plainly
+from model.tuning import tuned_classifier
+from privacy.plan import calibrated
+
+Small = Callable[..., RunSettings]
+
+
+def home_with(tmp_path: Path, examples: list[Example], policy: DevicePolicy | None = None) -> Home:
+    home = Home.create(tmp_path / "home", policy or DevicePolicy(allow_unprotected=True))
+    home.diary.add_all((example.text, example.emotion) for example in examples)
+    return home
+
+
+def order_for(settings: RunSettings, *, round: int = 1) -> TrainOrder:
+    classifier = tuned_classifier(settings)
+    model = GlobalModel(classifier.read(), classifier.base_digest, classifier.tokenizer.digest)
+    plan = PlanNumbers(**vars(calibrated(settings))) if settings.privacy == "example" else None
+    return TrainOrder(model, "run", round, plan)
+
+
+@pytest.mark.parametrize("tuning", ["head", "top2"])
+def test_one_device_without_privacy_does_plain_training(tmp_path: Path, small: Small, examples: list[Example], tuning: str) -> None:
+    settings = small(privacy="none", tuning=tuning)
+    home, order = home_with(tmp_path, examples), order_for(settings)
+    update = learn(order, settings, home, device=5)
+    assert isinstance(update, Update)
+    assert update.weight == len(examples)
+
+    alone = tuned_classifier(settings)
+    alone.write(order.model.weights)
+    rows = alone.lower(alone.encode([example.text for example in examples], max_tokens=settings.max_tokens))
+    labels = torch.tensor([example.emotion.id for example in examples])
+    train_plainly(alone, Entries(rows, labels), settings, local_generator(settings.seed, round=1, device=5))
+    difference = alone.read() - order.model.weights
+    for name in difference:
+        np.testing.assert_allclose(update.difference[name], difference[name], atol=1e-6)
+
+
+def test_the_ledger_is_charged_and_the_weight_says_nothing_of_the_diary(tmp_path: Path, small: Small, examples: list[Example]) -> None:
+    settings = small()
+    home, order = home_with(tmp_path, examples), order_for(settings)
+    update = learn(order, settings, home, device=0)
+    assert isinstance(update, Update)
+    assert update.weight == 1.0
+    assert home.ledger.spent() == pytest.approx(calibrated(settings).epsilon(1))
+
+
+def test_the_ledger_is_charged_before_anything_is_computed_from_the_diary(tmp_path: Path, small: Small, examples: list[Example]) -> None:
+    """Weights of another shape stop the round right after the charge: it must be on disk by then."""
+    settings = small()
+    home, order = home_with(tmp_path, examples), order_for(settings)
+    broken = replace(order, model=replace(order.model, weights=order_for(small(tuning="lora")).model.weights))
+    with pytest.raises(Refusal):
+        learn(broken, settings, home, device=0)
+    assert len(home.ledger.charges()) == 1
+
+
+def test_a_round_that_would_overspend_is_declined_and_costs_nothing(tmp_path: Path, small: Small, examples: list[Example]) -> None:
+    settings = small()
+    home = home_with(tmp_path, examples, DevicePolicy(epsilon_limit=7.0))
+    order = order_for(settings)
+    answers = [learn(replace(order, round=round), settings, home, device=0) for round in (1, 2, 3)]
+    assert [type(answer) for answer in answers] == [Update, Declined, Declined]
+    assert answers[1] == Declined("budget", 2)
+    assert home.ledger.spent() == pytest.approx(calibrated(settings).epsilon(1))
+
+
+def test_a_damaged_ledger_means_no_training(tmp_path: Path, small: Small, examples: list[Example]) -> None:
+    settings = small()
+    home, order = home_with(tmp_path, examples), order_for(settings)
+    learn(order, settings, home, device=0)
+    ledger = home.root / "ledger.json"
+    ledger.write_bytes(ledger.read_bytes()[:-20])
+    assert learn(order, settings, home, device=0) == Declined("budget", 1)
+
+
+def test_a_device_that_demands_protection_declines_an_unprotected_round(tmp_path: Path, small: Small, examples: list[Example]) -> None:
+    settings = small(privacy="none")
+    home = home_with(tmp_path, examples, DevicePolicy(allow_unprotected=False))
+    assert learn(order_for(settings), settings, home, device=0) == Declined("not-ready", 1)
+
+
+def test_a_server_cannot_pass_an_unprotected_order_off_as_a_private_run(tmp_path: Path, small: Small, examples: list[Example]) -> None:
+    settings = small()
+    home, order = home_with(tmp_path, examples), order_for(settings)
+    with pytest.raises(Refusal, match="contradict"):
+        learn(replace(order, plan=None), settings, home, device=0)
+
+
+def test_less_noise_in_the_order_only_spends_the_devices_budget_faster(tmp_path: Path, small: Small, examples: list[Example]) -> None:
+    settings = small()
+    home, order = home_with(tmp_path, examples), order_for(settings)
+    assert order.plan is not None
+    weak = replace(order, plan=replace(order.plan, noise_multiplier=0.2))
+    assert learn(weak, settings, home, device=0) == Declined("budget", 1)
+
+
+def test_an_empty_diary_and_one_too_long_for_delta_sit_the_round_out(tmp_path: Path, small: Small, examples: list[Example]) -> None:
+    settings = small(delta=0.01)  # delta <= n^-1.5 covers 21 entries; there are 40
+    home = home_with(tmp_path, examples, DevicePolicy(delta=0.01))
+    assert learn(order_for(settings), settings, home, device=0) == Declined("not-ready", 1)
+    empty = Home.create(tmp_path / "empty", DevicePolicy())
+    assert learn(order_for(small()), small(), empty, device=0) == Declined("not-ready", 1)
+    assert empty.ledger.charges() == ()
+
+
+def test_another_body_is_refused_before_anything_is_charged(tmp_path: Path, small: Small, examples: list[Example]) -> None:
+    settings = small()
+    home, order = home_with(tmp_path, examples), order_for(settings)
+    for foreign in (replace(order.model, base_digest="0" * 64), replace(order.model, tokenizer_digest="0" * 64)):
+        with pytest.raises(OtherBody, match="install the same one"):
+            learn(replace(order, model=foreign), settings, home, device=0)
+    assert home.ledger.charges() == ()
+
+
+def test_publishing_stores_the_global_model_in_the_devices_own_home(tmp_path: Path, small: Small, examples: list[Example]) -> None:
+    settings = small(privacy="none")
+    home, order = home_with(tmp_path, examples), order_for(settings)
+    answer = publish(PublishOrder(order.model, 4, float("inf"), 0.0), settings, home)
+    newest = home.checkpoints.latest()
+    assert newest is not None
+    assert (newest.round, newest.digest) == (4, order.model.weights.digest)
+    assert home.checkpoints.load(newest).digest == order.model.weights.digest
+    assert answer.scores is not None
+    assert answer.scores.total == len(examples)
+
+
+def test_no_score_leaves_a_device_under_privacy(tmp_path: Path, small: Small, examples: list[Example]) -> None:
+    settings = small()
+    home, order = home_with(tmp_path, examples), order_for(settings)
+    assert publish(PublishOrder(order.model, 1, 3.0, 1e-4), settings, home).scores is None

@@ -1,0 +1,55 @@
+"""What several test files need: a small run, its people, and where the shared data lies."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from model.emotions import EMOTIONS
+from model.examples import Example
+from model.settings import RunSettings
+
+SENTENCES = (
+    "친구가 보내준 편지를 읽고 하루 종일 웃었다",
+    "텅 빈 방에 혼자 앉아 있으니 자꾸 눈물이 난다",
+    "또 내 탓만 하는 팀장 때문에 속이 부글부글 끓는다",
+    "내일 검사 결과가 나온다는데 손이 떨려서 잠을 못 자겠다",
+)
+
+
+@pytest.fixture
+def examples() -> list[Example]:
+    """Forty labelled entries of four authors, ten an emotion, of different lengths."""
+    return [
+        Example(f"{SENTENCES[number % 4]} {'그리고 ' * (number % 5)}{number}", EMOTIONS[number % 4], f"author{number % 5}")
+        for number in range(40)
+    ]
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Callable[..., RunSettings]:
+    """Settings of a small run in ``tmp_path``; anything can be overridden."""
+
+    def settings(**overrides: object) -> RunSettings:
+        values: dict[str, object] = {
+            "clients": 3,
+            "rounds": 2,
+            "partition": "iid",
+            "out": str(tmp_path / "run"),
+            "people": str(tmp_path / "run.people"),
+        }
+        return RunSettings(**(values | overrides))  # type: ignore[arg-type]
+
+    return settings
+
+
+@pytest.fixture
+def shared_data() -> Path:
+    """The real Korean data beside the checkout; skips, and says so, where it is absent."""
+    folder = Path(os.environ.get("HEALING_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"the shared data is not at {folder} (set HEALING_DATA)")
+    return folder
