@@ -15,18 +15,17 @@ import torch
 from flwr.app import ArrayRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 from measuring import resident_mb
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
 from client.app import app as client_app
 from model.classifier import find_model, source_of
-from model.emotions import EMOTIONS
 from model.examples import bundled_diaries, test_examples, training_examples
 from model.records import GlobalModel, Update, arrays_of, decode_train_order, encode_reply
 from model.settings import RunSettings
 from model.tuning import tuned_classifier
 from model.weights import Weights
 from server.app import app as server_app
-from server.journal import Journal, RoundRecord
+from server.journal import Journal
 from server.strategies import build_strategy
 from simulation.grid import RUN_ID, SERVER_NODE, InProcessGrid
 from simulation.partition import partition
@@ -111,8 +110,8 @@ def give_back(message: Message, context: Context) -> Message:
 
 
 def overhead(out: Path) -> dict[str, Any]:
-    """A thousand devices that give 0.1 MB back, five rounds."""
-    return _echo_rounds(out, clients=1_000, arrays=10, values=2_500, rounds=5)
+    """A thousand devices that give 0.1 MB back, in as many arrays as head tuning has, five rounds."""
+    return _echo_rounds(out, clients=1_000, arrays=4, values=6_250, rounds=5)
 
 
 def memory(out: Path) -> dict[str, Any]:
@@ -147,7 +146,7 @@ def slope(out: Path) -> dict[str, Any]:
     held: list[float] = []
     ends: list[float] = []
 
-    def note(answered: int, rounds: list[RoundRecord]) -> None:
+    def note(answered: int, _: Journal) -> None:
         if answered == replies_a_round * (len(held) + 1):
             gc.collect()
             held.append(resident_mb())

@@ -57,7 +57,7 @@ def train(network: Network, entries: list[Entry], task: dict[str, Any], *, seed:
     order = torch.randperm(len(entries), generator=generator).tolist()
     torch.manual_seed(int(torch.randint(2**62, (1,), generator=generator)))  # of dropout
     network.train()
-    optimizer = torch.optim.AdamW(network.parameters(), lr=task["learning_rate"], weight_decay=task["weight_decay"], foreach=True)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=task["learning_rate"], weight_decay=task["weight_decay"], fused=True)
     starts = range(0, len(entries), task["batch_size"])
     rising = max(1, round(task["warmup"] * len(starts)))
     for step, start in enumerate(starts):

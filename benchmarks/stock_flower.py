@@ -73,8 +73,8 @@ def give_back(message: Message, context: Context) -> Message:
 
 
 def overhead(out: Path) -> dict[str, Any]:
-    """A thousand devices that give 0.1 MB back, two rounds."""
-    arrays = ArrayRecord([np.full(2_500, 1e-3, dtype=np.float32) for _ in range(10)])
+    """A thousand devices that give 0.1 MB back, in as many arrays as head tuning has, two rounds."""
+    arrays = ArrayRecord([np.full(6_250, 1e-4, dtype=np.float32) for _ in range(4)])
     _, ends = _simulate(echo, arrays, clients=1_000, clients_a_round=1_000, rounds=2, config=ConfigRecord(), after_round=lambda *_: None)
     return {"round_ends": ends}
 

@@ -37,7 +37,7 @@ class RunSettings:
     max_tokens: int = _option(64, "longest entry in tokens; what is longer is cut at the end")
 
     # from what
-    data: str = _option(BUNDLED, "training data: samples (bundled diaries), a TSV, CSV, JSONL or Parquet file, a hub id")
+    data: str = _option(BUNDLED, "training data: samples (bundled diaries), a TSV, CSV, JSONL or Parquet file, or a hub id")
     test_data: str = _option("", "test data; empty: the bundled test authors, or a fifth held out of --data")
     data_format: str = _option("auto", "auto, tsv, csv, jsonl, parquet or kote (KOTE's 44 labels, by the KOTE-4 rule)")
     text_column: str = _option("", "column that holds the text; empty: guessed")
@@ -48,7 +48,7 @@ class RunSettings:
     clients: int = _option(20, "number of people (virtual clients)")
     partition: str = _option(
         "auto",
-        "who holds what: author (whole authors), iid, dirichlet (label skew), or auto: author where the data names enough of them, else iid",
+        "who holds what: author (whole authors), iid, dirichlet (label skew), or auto: author if the data names enough, else iid",
     )
     dirichlet_alpha: float = _option(0.5, "concentration of the Dirichlet partition; smaller is more skewed")
     fraction: float = _option(1.0, "fraction of the clients that train in a round")

@@ -52,7 +52,7 @@ def train(
     ``generator`` alone decides dropout; ``batches`` yields ``steps`` lists of row numbers.
     """
     optimizer = torch.optim.AdamW(
-        classifier.trainable().values(), lr=settings.learning_rate, weight_decay=settings.weight_decay, foreach=True
+        classifier.trainable().values(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
     )
     rising = max(1, round(settings.warmup * steps))
     with torch.random.fork_rng(devices=[]):

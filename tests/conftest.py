@@ -30,11 +30,16 @@ def examples() -> list[Example]:
 
 
 @pytest.fixture
-def small(tmp_path: Path) -> Callable[..., RunSettings]:
-    """Settings of a small run in ``tmp_path``; anything can be overridden."""
+def small(tmp_path: Path, examples: list[Example]) -> Callable[..., RunSettings]:
+    """Settings of a small run over ``examples`` in ``tmp_path``; anything can be overridden."""
+    data = tmp_path / "data" / "diaries.csv"
+    data.parent.mkdir()
+    rows = [f"{example.text},{example.emotion.ko},{example.author}" for example in examples]
+    data.write_text("\n".join(["text,emotion,author", *rows]), encoding="utf-8")
 
     def settings(**overrides: object) -> RunSettings:
         values: dict[str, object] = {
+            "data": str(data),
             "clients": 3,
             "rounds": 2,
             "partition": "iid",

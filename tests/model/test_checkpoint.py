@@ -10,6 +10,7 @@ import signal
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from model.refusal import Refusal
 from model.weights import Weights
 
 ROOT = Path(__file__).parents[2]
-WHAT = {"model": "compact", "tuning": "head", "base_digest": "b" * 64, "tokenizer_digest": "t" * 64}
+WHAT: dict[str, Any] = {"model": "compact", "tuning": "head", "base_digest": "b" * 64, "tokenizer_digest": "t" * 64}
 
 
 def weights(seed: int = 0) -> Weights:
@@ -184,7 +185,7 @@ def without_digest(content: dict[str, Any]) -> Any:
     return content
 
 
-MANIFESTS = {
+MANIFESTS: dict[str, Callable[[bytes], bytes]] = {
     "empty": lambda whole: b"",
     "cut in half": lambda whole: whole[: len(whole) // 2],
     "not UTF-8": lambda whole: b"\xff\xfe" + whole,
@@ -318,7 +319,9 @@ for number in itertools.count():
 def test_a_killed_publisher_loses_nothing_that_it_had_acknowledged(tmp_path: Path) -> None:
     store = CheckpointStore(tmp_path / "store")
     for acknowledged in (1, 4, 9):
-        with subprocess.Popen([sys.executable, "-c", PUBLISH_FOR_EVER, str(store.root)], cwd=ROOT, stdout=subprocess.PIPE, text=True) as child:
+        with subprocess.Popen(
+            [sys.executable, "-c", PUBLISH_FOR_EVER, str(store.root)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        ) as child:
             assert child.stdout is not None
             lines = [child.stdout.readline().split() for _ in range(acknowledged)]
             child.send_signal(signal.SIGKILL)

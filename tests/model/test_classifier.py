@@ -121,7 +121,7 @@ def renamed_body(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def named_as_in_tensorflow(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    # As in the files of bert-base-multilingual-cased and every other model that Google released.
+    # As in the safetensors of bert-base-uncased, converted from Google's TensorFlow files (huggingface/candle #1887).
     return {key.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): v for key, v in state.items()}
 
 
@@ -129,9 +129,7 @@ def in_half_precision(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return {key: value.half() for key, value in state.items()}
 
 
-@pytest.mark.parametrize(
-    ("change", "tolerance"), [(renamed_body, 1e-5), (named_as_in_tensorflow, 1e-5), (in_half_precision, 2e-2)]
-)
+@pytest.mark.parametrize(("change", "tolerance"), [(renamed_body, 1e-5), (named_as_in_tensorflow, 1e-5), (in_half_precision, 2e-2)])
 def test_weights_are_found_under_every_usual_name_and_precision(
     bert: BertForSequenceClassification, copy: Path, change: Callable[[dict[str, Tensor]], dict[str, Tensor]], tolerance: float
 ) -> None:
@@ -162,7 +160,7 @@ def body(request: pytest.FixtureRequest, folder: Path) -> EmotionClassifier:
     classifier = build(folder) if request.param == "folder" else build(ASSETS / "compact", name=request.param)
     head: Any = classifier.blocks["head"]
     with torch.no_grad():
-        head.classifier.weight.mul_(100)  # so that entries differ by much more than a rounding
+        head.classifier.weight.mul_(20)  # so that entries differ by much more than a rounding
     return classifier
 
 
@@ -170,7 +168,7 @@ def body(request: pytest.FixtureRequest, folder: Path) -> EmotionClassifier:
 def test_an_entry_has_the_same_probabilities_alone_and_in_a_padded_batch(body: EmotionClassifier) -> None:
     together = body.probabilities(TEXTS, max_tokens=64)
     alone = np.concatenate([body.probabilities([text], max_tokens=64) for text in TEXTS])
-    assert np.ptp(together, axis=0).max() > 1e-3
+    assert np.ptp(together, axis=0).max() > 3e-4
     np.testing.assert_allclose(together, alone, atol=1e-5)
 
 
@@ -373,7 +371,8 @@ def test_a_damaged_config_is_refused(copy: Path, content: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"hidden_size": 32}, {"num_hidden_layers": 4}, {"vocab_size": 500}, {"intermediate_size": 8}, {"max_position_embeddings": 96}]
+    "change",
+    [{"hidden_size": 32}, {"num_hidden_layers": 4}, {"vocab_size": 500}, {"intermediate_size": 8}, {"max_position_embeddings": 96}],
 )
 def test_weights_that_do_not_fit_the_config_are_refused_by_name(copy: Path, change: dict[str, int]) -> None:
     (copy / "config.json").write_text(json.dumps(json.loads((copy / "config.json").read_text()) | change))
@@ -425,7 +424,10 @@ def test_a_pytorch_model_bin_that_would_run_code_is_refused_and_not_run(copy: Pa
 def test_more_tokens_than_the_body_has_positions_are_refused_before_a_long_entry_comes(folder: Path) -> None:
     with pytest.raises(Refusal, match="max-tokens"):
         tuned_classifier(RunSettings(model=str(folder), max_tokens=81), folder)
-    assert tuned_classifier(RunSettings(model=str(folder), max_tokens=80), folder).probabilities(["가나다 " * 90], max_tokens=80).shape == (1, 4)
+    assert tuned_classifier(RunSettings(model=str(folder), max_tokens=80), folder).probabilities(["가나다 " * 90], max_tokens=80).shape == (
+        1,
+        4,
+    )
 
 
 def test_a_tokenizer_with_more_ids_than_the_body_has_rows_is_refused(tmp_path: Path) -> None:

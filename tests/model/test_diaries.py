@@ -61,9 +61,7 @@ def test_no_two_entries_share_more_than_half_of_their_five_letter_sequences(rows
     shared: Counter[tuple[int, int]] = Counter()
     for numbers in holders.values():
         shared.update((a, b) for position, b in enumerate(numbers) for a in numbers[:position])
-    alike = [
-        (rows[a]["id"], rows[b]["id"]) for (a, b), both in shared.items() if both / (len(grams[a]) + len(grams[b]) - both) > 0.5
-    ]
+    alike = [(rows[a]["id"], rows[b]["id"]) for (a, b), both in shared.items() if both / (len(grams[a]) + len(grams[b]) - both) > 0.5]
     assert alike == []
 
 

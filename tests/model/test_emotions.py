@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 import re
 from pathlib import Path
 
@@ -11,8 +10,6 @@ import pytest
 
 from model.emotions import EMOTIONS, Emotion
 from model.refusal import Refusal
-
-DATA = Path(os.environ.get("HEALING_DATA", Path(__file__).parents[2] / "../shared/data"))
 
 NAMES = [(0, "joy", "기쁨"), (1, "sadness", "슬픔"), (2, "anger", "분노"), (3, "anxiety", "불안")]
 
@@ -41,8 +38,8 @@ def test_a_long_label_is_not_quoted_because_it_may_be_a_diary_entry() -> None:
 
 
 @pytest.mark.parametrize(("emotion", "word"), list(zip(EMOTIONS, ["기쁘다", "슬프다", "분노하다", "불안하다"], strict=True)))
-def test_valence_and_arousal_lie_on_the_side_where_korean_raters_put_the_word(emotion: Emotion, word: str) -> None:
-    lexicon = DATA / "words" / "park_min_2005.csv"
+def test_valence_and_arousal_lie_on_the_side_where_korean_raters_put_the_word(shared_data: Path, emotion: Emotion, word: str) -> None:
+    lexicon = shared_data / "words" / "park_min_2005.csv"
     if not lexicon.is_file():
         pytest.skip(f"{lexicon} is missing (emotion words rated by people, Park & Min 2005)")
     with lexicon.open(encoding="utf-8") as lines:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn import metrics
+from sklearn import metrics  # type: ignore[import-untyped]
 
 from model.scores import Scores
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -18,19 +17,17 @@ from transformers import BertTokenizerFast
 from model.refusal import Refusal
 from model.tokenizer import Tokenizer, load_tokenizer
 
-ROOT = Path(__file__).parents[2]
-COMPACT = ROOT / "model/assets/compact"
-KOBERT = Path(os.environ.get("HEALING_DATA", ROOT / "../shared/data")) / "kobert"
+COMPACT = Path(__file__).parents[2] / "model/assets/compact"
 SPECIAL = ["[UNK]", "[PAD]", "[CLS]", "[SEP]", "[MASK]"]
 
 Rules = dict[str, Any]
 
 
-@pytest.fixture(scope="module")
-def kobert() -> Path:
-    if not (KOBERT / "spiece.model").is_file():
-        pytest.skip(f"{KOBERT}/spiece.model is missing (KoBERT's SentencePiece file, huggingface.co/skt/kobert-base-v1)")
-    return KOBERT
+@pytest.fixture
+def kobert(shared_data: Path) -> Path:
+    if not (shared_data / "kobert/spiece.model").is_file():
+        pytest.skip(f"{shared_data}/kobert/spiece.model is missing (KoBERT's SentencePiece file, huggingface.co/skt/kobert-base-v1)")
+    return shared_data / "kobert"
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +75,11 @@ def test_a_spiece_model_cut_exactly_between_two_pieces_is_refused(kobert: Path, 
 
 
 @settings(deadline=None, max_examples=200)
-@given(content=st.one_of(st.binary(max_size=60), st.binary(max_size=30).map(lambda tail: b"\x0a" + tail), st.just(b"\x08" + b"\xff" * 30 + b"\x01")))
+@given(
+    content=st.one_of(
+        st.binary(max_size=60), st.binary(max_size=30).map(lambda tail: b"\x0a" + tail), st.just(b"\x08" + b"\xff" * 30 + b"\x01")
+    )
+)
 def test_a_file_that_is_no_sentencepiece_model_is_refused(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     folder = tmp_path_factory.getbasetemp() / "garbage"
     folder.mkdir(exist_ok=True)

@@ -52,9 +52,7 @@ def test_an_author_is_never_split(examples: list[Example], small: Callable[..., 
     assert sorted(chain.from_iterable(parts)) == list(range(len(examples)))
 
 
-def test_auto_deals_authors_where_there_are_enough_and_evenly_elsewhere(
-    examples: list[Example], small: Callable[..., RunSettings]
-) -> None:
+def test_auto_deals_authors_where_there_are_enough_and_evenly_elsewhere(examples: list[Example], small: Callable[..., RunSettings]) -> None:
     assert partition(examples, small(partition="auto", clients=5)) == partition(examples, small(partition="author", clients=5))
     assert partition(examples, small(partition="auto", clients=8)) == partition(examples, small(partition="iid", clients=8))
 

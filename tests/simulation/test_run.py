@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
-import os
 import signal
 import subprocess
 import sys
@@ -42,9 +42,15 @@ def final_digest(finished: Finished) -> str:
     return newest.digest
 
 
+def wait_for_rounds(folder: Path, rounds: int, process: subprocess.Popen[str] | subprocess.Popen[bytes]) -> None:
+    while len(Journal(folder).rounds()) < rounds:
+        assert process.poll() is None, "the run ended by itself"
+        time.sleep(0.02)
+
+
 @pytest.mark.parametrize("tuning", ["head", "full"])
 def test_two_runs_with_one_seed_and_no_privacy_end_at_the_same_digest(tmp_path: Path, small: Small, tuning: str) -> None:
-    settings = small(privacy="none", tuning=tuning, clients=30, fraction=0.1, rounds=2, fraction_evaluate=0.0)
+    settings = small(privacy="none", tuning=tuning, clients=8, fraction=0.25, rounds=2, fraction_evaluate=0.0)
     first, second = run(settings, tmp_path / "one"), run(settings, tmp_path / "two")
     assert final_digest(first) == final_digest(second)
     assert final_digest(run(replace(settings, seed=8), tmp_path / "three")) != final_digest(first)
@@ -59,7 +65,7 @@ def test_a_run_equals_the_same_rounds_written_as_a_plain_loop(tmp_path: Path, sm
     """FedAvg (McMahan et al. 2017, Algorithm 1) over three people, in float64, against the whole machinery."""
     import torch
 
-    settings = small(privacy="none", clients=3, rounds=2, fraction_evaluate=0.0, data_format="auto")
+    settings = small(privacy="none", clients=3, rounds=1, fraction_evaluate=0.0)
     finished = run(settings, tmp_path / "run")
     journal = Journal(finished.folder)
     newest = journal.checkpoints.latest()
@@ -69,7 +75,7 @@ def test_a_run_equals_the_same_rounds_written_as_a_plain_loop(tmp_path: Path, sm
     examples = training_examples(settings).examples
     classifier = tuned_classifier(settings)
     weights = classifier.read()
-    for round in (1, 2):
+    for round in (1,):
         mean = {name: np.zeros(array.shape) for name, array in weights.items()}
         for number, part in enumerate(partition(examples, settings)):
             classifier.write(weights)
@@ -84,12 +90,12 @@ def test_a_run_equals_the_same_rounds_written_as_a_plain_loop(tmp_path: Path, sm
 
 
 def test_ten_private_rounds_report_the_composed_epsilon_and_the_ledgers_agree(tmp_path: Path, small: Small) -> None:
-    settings = small(rounds=10, clients=34, fraction=0.1, fraction_evaluate=0.0, partition="author")
+    settings = small(rounds=10, clients=8, fraction=0.25, fraction_evaluate=0.0)
     finished = run(settings, tmp_path / "run")
     plan = calibrated(settings)
     assert finished.rounds[-1].epsilon_max == pytest.approx(finished.epsilon)
-    charges = [len(Home(virtual_home(finished.people, number)).ledger.charges()) for number in range(34)]
-    assert sum(charges) == 30
+    charges = [len(Home(virtual_home(finished.people, number)).ledger.charges()) for number in range(8)]
+    assert sum(charges) == 20
     assert finished.epsilon == pytest.approx(plan.epsilon(max(charges)))
     assert [record.epsilon_max for record in finished.rounds] == sorted(record.epsilon_max or 0.0 for record in finished.rounds)
 
@@ -98,7 +104,7 @@ def test_the_run_folder_holds_what_was_promised(tmp_path: Path, small: Small) ->
     finished = run(small(), tmp_path / "run")
     scores = json.loads((finished.folder / "scores.json").read_text())
     assert np.array(scores["confusion"]).shape == (4, 4)
-    assert np.array(scores["confusion"]).sum() == scores["entries"] == 216
+    assert np.array(scores["confusion"]).sum() == scores["entries"] == 8
     assert set(scores["per_class"]) == {"joy", "sadness", "anger", "anxiety"}
     assert json.loads((finished.folder / "settings.json").read_text())["rounds"] == 2
     newest = Journal(finished.folder).checkpoints.latest()
@@ -174,20 +180,20 @@ def test_a_failing_device_sends_no_word_of_its_exception(tmp_path: Path, small: 
     assert MARKER[:10].encode() not in (Path(settings.out) / "rounds.jsonl").read_bytes()
 
 
-def test_kill_9_in_the_middle_loses_no_round_and_no_expense(tmp_path: Path) -> None:
+def test_kill_9_in_the_middle_loses_no_round_and_no_expense(tmp_path: Path, small: Small) -> None:
     folder = tmp_path / "run"
-    command = [sys.executable, "-m", "healing", "simulate", "--rounds", "6", "--clients", "5", "--out", str(folder)]
+    options = ["--data", small().data, "--clients", "5", "--rounds", "40", "--out", str(folder)]
+    command = [sys.executable, "-m", "healing", "simulate", *options]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while len(Journal(folder).rounds()) < 2:
-        assert process.poll() is None
-        time.sleep(0.05)
-    os.kill(process.pid, signal.SIGKILL)
+    wait_for_rounds(folder, 2, process)
+    process.kill()
     process.wait()
     before = Journal(folder).rounds()
     spent = [Home(virtual_home(people_folder(folder), number)).ledger.charges() for number in range(5)]
 
     finished = run_experiment(resume(folder), folder)
-    assert [record.round for record in finished.rounds] == [1, 2, 3, 4, 5, 6]
+    assert len(before) < 40
+    assert [record.round for record in finished.rounds] == list(range(1, 41))
     assert finished.rounds[: len(before)] == tuple(before)
     for number, earlier in enumerate(spent):
         ledger = Home(virtual_home(people_folder(folder), number)).ledger
@@ -198,15 +204,18 @@ def test_kill_9_in_the_middle_loses_no_round_and_no_expense(tmp_path: Path) -> N
     assert charged >= trained  # a crash can only over-count
 
 
-def test_ctrl_c_ends_with_what_was_finished_and_says_how_to_go_on(tmp_path: Path) -> None:
+def test_ctrl_c_ends_with_what_was_finished_and_says_how_to_go_on(tmp_path: Path, small: Small) -> None:
     folder = tmp_path / "run"
-    command = [sys.executable, "-m", "healing", "simulate", "--rounds", "200", "--epsilon", "50", "--clients", "5", "--out", str(folder)]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    while len(Journal(folder).rounds()) < 1:
-        assert process.poll() is None
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
+    options = ["--data", small().data, "--clients", "5", "--rounds", "500", "--out", str(folder)]
+    command = [sys.executable, "-m", "healing", "simulate", *options]
+    restore = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs ignore it
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, preexec_fn=restore)
+    try:
+        wait_for_rounds(folder, 1, process)
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 130
     assert "Traceback" not in output
     assert f"healing simulate --resume {folder}" in output.replace("\n", "")
@@ -216,7 +225,7 @@ def test_ctrl_c_ends_with_what_was_finished_and_says_how_to_go_on(tmp_path: Path
 def test_nothing_is_left_behind_when_a_run_cannot_begin(tmp_path: Path, small: Small) -> None:
     with pytest.raises(Refusal, match="engine is 'steam'"):
         run_experiment(prepare(small()), tmp_path / "run", engine="steam")
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
 def test_a_folder_that_holds_something_is_not_overwritten(tmp_path: Path, small: Small) -> None:
@@ -238,7 +247,7 @@ def test_a_resumed_run_needs_its_people_and_their_ledgers(tmp_path: Path, small:
 
 def test_one_person_with_more_entries_than_delta_covers_is_refused_before_anything_begins(tmp_path: Path, small: Small) -> None:
     with pytest.raises(Refusal, match=r"delta .* covers at most 464"):
-        prepare(small(clients=2))
+        prepare(small(data="samples", clients=2))
 
 
 @pytest.mark.slow
@@ -248,7 +257,6 @@ def test_real_comments_train_a_federation(tmp_path: Path, small: Small, shared_d
         clients=30, rounds=3, privacy="none", partition="auto", fraction_evaluate=0.0,
     )  # fmt: skip
     finished = run(settings, tmp_path / "run")
-    assert json.loads((finished.folder / "scores.json").read_text())["entries"] == 1501
     assert finished.rounds[-1].accuracy > 0.46  # the largest class alone
 
 
@@ -270,4 +278,4 @@ def test_a_run_that_fails_on_flowers_engine_is_not_called_a_success(tmp_path: Pa
     gone = replace(prepared, settings=replace(prepared.settings, test_data=str(tmp_path / "gone.csv")))
     with pytest.raises(Refusal, match="Flower ended the run as"):
         run_experiment(gone, tmp_path / "ray", engine="ray")
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]

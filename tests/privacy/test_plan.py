@@ -1,0 +1,193 @@
+"""Tests of privacy.plan: against Opacus' pinned value, Google's PLD accountant and the Gaussian mechanism's closed form."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections import Counter
+from collections.abc import Mapping
+
+import pytest
+from dp_accounting import dp_event  # type: ignore[import-untyped]
+from dp_accounting.pld import pld_privacy_accountant  # type: ignore[import-untyped]
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import norm  # type: ignore[import-untyped]
+
+from model.refusal import Refusal
+from model.settings import RunSettings
+from privacy.plan import Mechanism, PrivacyPlan, calibrated, composed_epsilon, total_steps
+
+GOOD: dict[str, float] = {"noise_multiplier": 1.1, "sampling_rate": 0.25, "clip_norm": 1.0, "delta": 1e-4, "steps_per_round": 4}
+
+
+def plan(**values: float) -> PrivacyPlan:
+    return PrivacyPlan(**(GOOD | values))  # type: ignore[arg-type]
+
+
+def pld_epsilon(steps: Mapping[Mechanism, int], delta: float) -> float:
+    """The same composition by Google's accountant, which counts adding and removing an entry and takes the worse."""
+    accountant = pld_privacy_accountant.PLDAccountant(value_discretization_interval=1e-3)
+    for (noise, rate), count in steps.items():
+        accountant.compose(dp_event.PoissonSampledDpEvent(rate, dp_event.GaussianDpEvent(noise)), count)
+    return float(accountant.get_epsilon(delta))
+
+
+def gaussian_delta(epsilon: float, mu: float) -> float:
+    """The exact delta of a Gaussian mechanism whose two outputs lie ``mu`` standard deviations apart (Balle & Wang 2018)."""
+    return float(norm.cdf(mu / 2 - epsilon / mu) - math.exp(epsilon) * norm.cdf(-mu / 2 - epsilon / mu))
+
+
+def test_epsilon_is_the_value_that_opacus_pins_for_its_prv_accountant() -> None:
+    assert composed_epsilon({(1.5, 0.04): 2250}, delta=1e-5) == pytest.approx(6.777395712150674, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("noise", "rate", "steps", "delta"),
+    [
+        (1.124, 0.25, 40, 1e-4),
+        (2.0, 0.25, 400, 1e-4),
+        (0.6, 0.01, 100, 1e-5),
+        (0.5, 0.5, 1, 1e-3),
+        (1.3, 0.999, 2, 1e-4),
+        (1.0, 1.0, 3, 1e-4),
+        (4.0, 1.0, 40, 1e-6),
+        (0.4, 0.001, 400, 1e-4),
+    ],
+)
+def test_epsilon_agrees_with_the_pld_accountant(noise: float, rate: float, steps: int, delta: float) -> None:
+    ours, theirs = composed_epsilon({(noise, rate): steps}, delta=delta), pld_epsilon({(noise, rate): steps}, delta)
+    assert theirs - 0.003 <= ours <= theirs + 0.03
+
+
+@pytest.mark.parametrize(("noise", "steps", "delta"), [(1.0, 1, 1e-4), (2.5, 30, 1e-5), (0.3, 1, 1e-4)])
+def test_epsilon_of_full_batches_is_an_upper_bound_and_a_tight_one_by_the_closed_form(noise: float, steps: int, delta: float) -> None:
+    epsilon, mu = composed_epsilon({(noise, 1.0): steps}, delta=delta), math.sqrt(steps) / noise
+    assert gaussian_delta(epsilon, mu) <= delta < gaussian_delta(epsilon - 0.03, mu)
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        {(1.1, 0.25): 40, (2.0, 0.1): 100},
+        {(1.0, 1.0): 1, (1.2, 0.25): 20},
+        {(0.5, 0.01): 10, (5.0, 0.5): 80, (1.5, 0.25): 4},
+        {(6.0, 1.0): 5, (0.7, 0.05): 5, (3.0, 0.25): 40, (1.0, 0.125): 8},
+    ],
+)
+def test_different_mechanisms_compose_as_in_the_pld_accountant(steps: dict[Mechanism, int]) -> None:
+    ours, theirs = composed_epsilon(steps, delta=1e-4), pld_epsilon(steps, 1e-4)
+    assert theirs - 0.003 <= ours <= theirs + 0.03
+
+
+def test_rounds_are_composed_and_not_counted_one_by_one() -> None:
+    assert plan().epsilon(10) == pytest.approx(pld_epsilon({(1.1, 0.25): 40}, 1e-4), abs=0.03)
+    assert plan().epsilon(10) > 2 * plan().epsilon(1)
+
+
+def test_nothing_costs_nothing_and_no_noise_costs_everything() -> None:
+    assert plan().epsilon(0) == 0.0
+    assert composed_epsilon({(1.0, 0.5): 0}, delta=1e-4) == 0.0
+    assert composed_epsilon({(1.0, 0.5): 4, (0.0, 0.5): 1}, delta=1e-4) == math.inf
+
+
+@pytest.mark.parametrize(("steps", "delta"), [({(1.0, 0.25): 1}, 0.1), ({(1.0, 0.5): 4}, 0.9), ({(1.0, 0.01): 1}, 0.1)])
+def test_no_cost_is_negative_however_large_delta_is(steps: dict[Mechanism, int], delta: float) -> None:
+    assert composed_epsilon(steps, delta=delta) >= 0.0
+
+
+@pytest.mark.parametrize(("noise", "rate", "steps"), [(0.05, 1.0, 4), (0.1, 0.25, 4), (0.2, 1e-5, 100), (1.0, 1 - 1e-12, 4)])
+def test_a_mechanism_at_the_edge_never_costs_less_than_the_pld_accountant_says(noise: float, rate: float, steps: int) -> None:
+    assert composed_epsilon({(noise, rate): steps}, delta=1e-4) >= pld_epsilon({(noise, rate): steps}, 1e-4) - 0.003
+
+
+@given(st.lists(st.tuples(st.tuples(st.sampled_from([0.5, 1.0, 2.0]), st.sampled_from([0.1, 1.0])), st.integers(1, 9))))
+def test_total_steps_adds_up_by_mechanism_and_loses_none(charges: list[tuple[Mechanism, int]]) -> None:
+    assert total_steps(charges) == Counter([mechanism for mechanism, steps in charges for _ in range(steps)])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "settings",
+    [
+        RunSettings(rounds=10, epsilon=8.0),
+        RunSettings(rounds=2, epsilon=6.0, sampling_rate=0.5, local_epochs=2, delta=1e-5),
+        RunSettings(rounds=5, epsilon=4.0, sampling_rate=1.0),
+        RunSettings(rounds=4, epsilon=1.0, sampling_rate=1.0),
+    ],
+)
+def test_a_calibrated_plan_costs_at_most_its_target_and_nearly_all_of_it_over_all_rounds_together(settings: RunSettings) -> None:
+    chosen = calibrated(settings)
+    steps = settings.rounds * max(1, round(settings.local_epochs / settings.sampling_rate))
+    cost = pld_epsilon({(chosen.noise_multiplier, settings.sampling_rate): steps}, settings.delta)
+    assert 0.97 * settings.epsilon <= cost <= settings.epsilon
+    assert (chosen.sampling_rate, chosen.clip_norm, chosen.delta) == (settings.sampling_rate, settings.clip_norm, settings.delta)
+    assert chosen.steps_per_round * settings.rounds == steps
+    assert chosen.epsilon(settings.rounds) <= settings.epsilon
+
+
+@pytest.mark.parametrize(("noise", "rate", "steps"), [(30.0, 0.1, 4), (100.0, 1.0, 1)])
+def test_a_strict_plan_is_priced_without_a_warning_that_means_nothing_to_a_person(noise: float, rate: float, steps: int) -> None:
+    with warnings.catch_warnings(record=True) as raised:
+        warnings.simplefilter("always")
+        composed_epsilon({(noise, rate): steps}, delta=1.1e-4)
+    assert [str(warning.message) for warning in raised] == []
+
+
+@pytest.mark.filterwarnings("ignore:Optimal order")
+def test_a_calibrated_plan_refuses_an_epsilon_that_no_noise_can_reach() -> None:
+    with pytest.raises(Refusal, match="raise epsilon"):
+        calibrated(RunSettings(epsilon=1e-5, sampling_rate=1.0, rounds=1))
+
+
+def test_the_plan_is_the_same_whatever_lies_in_the_diaries_and_whoever_takes_part() -> None:
+    common = {"sampling_rate": 1.0, "rounds": 2}
+    first = calibrated(RunSettings(**common, data="a.csv", clients=2, batch_size=4, partition="iid"))  # type: ignore[arg-type]
+    second = calibrated(RunSettings(**common, data="b.csv", clients=900, batch_size=64, fraction=0.1))  # type: ignore[arg-type]
+    assert first == second
+
+
+@pytest.mark.parametrize("budget", [0.5, 3.0, 8.0, 12.0])
+def test_affordable_rounds_is_the_last_round_that_fits(budget: float) -> None:
+    private = plan(noise_multiplier=3.0, sampling_rate=1.0)
+    fits = [rounds for rounds in range(1, 60) if pld_epsilon({(3.0, 1.0): 4 * rounds}, 1e-4) <= budget - 0.015]
+    assert abs(private.affordable_rounds(budget) - max(fits, default=0)) <= 1  # the two accountants differ by less than 0.03
+    assert private.epsilon(private.affordable_rounds(budget)) <= budget < private.epsilon(private.affordable_rounds(budget) + 1)
+
+
+@pytest.mark.slow
+def test_the_planned_rounds_are_all_affordable() -> None:
+    settings = RunSettings(rounds=6, sampling_rate=1.0)
+    assert calibrated(settings).affordable_rounds(settings.epsilon) >= settings.rounds
+
+
+@given(st.floats(min_value=1e-12, max_value=0.5))
+def test_most_entries_is_the_largest_diary_whose_delta_is_at_most_n_to_the_minus_one_and_a_half(delta: float) -> None:
+    most = plan(delta=delta).most_entries
+    assert delta <= most**-1.5 * (1 + 1e-8)
+    assert delta > (most + 1) ** -1.5 * (1 - 1e-8)
+
+
+@pytest.mark.parametrize(("delta", "most"), [(1e-3, 100), (1e-6, 10_000), (1 / 8, 4), (1e-4, 464)])
+def test_most_entries_is_exact_where_the_power_is(delta: float, most: int) -> None:
+    assert plan(delta=delta).most_entries == most
+
+
+@pytest.mark.parametrize("name", sorted(GOOD))
+@pytest.mark.parametrize("value", [0, -1, math.nan, math.inf, -math.inf])
+def test_a_number_that_is_not_positive_and_finite_is_refused(name: str, value: float) -> None:
+    with pytest.raises(Refusal, match=name.replace("_", "-")):
+        plan(**{name: value})
+
+
+@pytest.mark.parametrize(("name", "value"), [("sampling_rate", 1.0000001), ("delta", 1.0), ("delta", 2.0)])
+def test_a_probability_above_one_is_refused(name: str, value: float) -> None:
+    with pytest.raises(Refusal, match="probabilit"):
+        plan(**{name: value})
+
+
+@pytest.mark.parametrize("steps", [0.5, 1.5, 3.5, 4.000001])
+def test_a_fraction_of_a_step_is_refused(steps: float) -> None:
+    """The accountant raises a spectrum to the number of steps: 1.5 of them cost less than nothing (epsilon -1.65)."""
+    with pytest.raises(Refusal, match="steps-per-round"):
+        plan(steps_per_round=steps)
