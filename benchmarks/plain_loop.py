@@ -29,8 +29,7 @@ Entry = tuple[Tensor, int]
 def training(task_folder: Path, out: Path) -> dict[str, Any]:
     """Federated averaging (McMahan et al. 2017), a score after each round, and the last weights in ``weights.safetensors``."""
     task = read_task(task_folder)
-    people = [read_entries(person, task) for person in json.loads((task_folder / "people.json").read_text())]
-    test = read_entries(json.loads((task_folder / "test.json").read_text()), task)
+    people, test = read_people(task_folder, task), read_test(task_folder, task)
     network = Network(task)
     weights = load_file(task_folder / "start.safetensors")
     ends: list[float] = []
@@ -116,9 +115,23 @@ def read_task(folder: Path) -> dict[str, Any]:
     return task
 
 
-def read_entries(rows: list[tuple[str, int]], task: dict[str, Any]) -> list[Entry]:
-    """Tokenise ``[text, label]`` rows."""
+def read_people(folder: Path, task: dict[str, Any]) -> list[list[Entry]]:
+    """Everybody's training entries."""
+    tokenizer = _tokenizer(task)
+    return [_tokenised(person, tokenizer) for person in json.loads((folder / "people.json").read_text())]
+
+
+def read_test(folder: Path, task: dict[str, Any]) -> list[Entry]:
+    """What the server scores on."""
+    return _tokenised(json.loads((folder / "test.json").read_text()), _tokenizer(task))
+
+
+def _tokenizer(task: dict[str, Any]) -> Tokenizer:
     tokenizer = Tokenizer.from_file(f"{task['body']}/tokenizer.json")
     tokenizer.enable_truncation(task["max_tokens"])
+    return tokenizer
+
+
+def _tokenised(rows: list[tuple[str, int]], tokenizer: Tokenizer) -> list[Entry]:
     encodings = tokenizer.encode_batch([text for text, _ in rows])
     return [(torch.tensor(encoding.ids), label) for encoding, (_, label) in zip(encodings, rows, strict=True)]

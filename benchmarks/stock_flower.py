@@ -6,7 +6,6 @@ what differs is the framework. Flower draws a round's devices itself: as many as
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from functools import lru_cache
@@ -41,7 +40,7 @@ def train(message: Message, context: Context) -> Message:
 def training(task_folder: Path, out: Path) -> dict[str, Any]:
     """The plain loop's task: as many devices, steps, rounds and scores; the last weights in ``weights.safetensors``."""
     task = plain_loop.read_task(task_folder)
-    test = plain_loop.read_entries(json.loads((task_folder / "test.json").read_text()), task)
+    test = plain_loop.read_test(task_folder, task)
     network = plain_loop.Network(task)
     scores: list[tuple[float, float]] = []
 
@@ -127,4 +126,4 @@ def _network(folder: Path) -> plain_loop.Network:
 
 @lru_cache(maxsize=1)
 def _people(folder: Path) -> list[list[plain_loop.Entry]]:
-    return [plain_loop.read_entries(person, _task(folder)) for person in json.loads((folder / "people.json").read_text())]
+    return plain_loop.read_people(folder, _task(folder))

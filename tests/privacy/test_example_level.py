@@ -6,7 +6,6 @@ import math
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +14,7 @@ from opacus import GradSampleModule
 from opacus.optimizers import DPOptimizer
 from safetensors.torch import save_file
 from scipy import stats  # type: ignore[import-untyped]
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 from transformers import BertConfig, BertModel
 
@@ -27,9 +26,9 @@ from privacy.example_level import PrivateGradient, clipped_sums, poisson_batches
 from privacy.plan import PrivacyPlan
 from privacy.randomness import SecureRandom
 
-COMBINATIONS = [
-    ("compact", "head"), ("compact", "top2"), ("compact", "lora"), ("compact", "full"), ("lstm", "head"), ("lstm", "top2"), ("lstm", "full"),
-]  # fmt: skip
+COMBINATIONS = [("compact", tuning) for tuning in ("head", "top2", "lora", "full")] + [
+    ("lstm", tuning) for tuning in ("head", "top2", "full")
+]
 KEY = bytes(range(32))
 
 
@@ -50,14 +49,13 @@ def plan(*, noise: float = 1.0, rate: float = 0.25, clip_norm: float = 1.0, step
     return PrivacyPlan(noise_multiplier=noise, sampling_rate=rate, clip_norm=clip_norm, delta=delta, steps_per_round=steps)
 
 
-def invented_entries(classifier: EmotionClassifier, number: int, *, seed: int = 0, longest: int = 20) -> Entries:
-    """Random token ids, each entry of another length, and random labels."""
+def invented_entries(classifier: EmotionClassifier, number: int, *, seed: int = 0) -> Entries:
+    """Random token ids, entries of different lengths (up to 20 words), and random labels."""
     generator = torch.Generator().manual_seed(seed)
-    lengths = torch.randperm(longest, generator=generator)[:number] + 1
-    vocabulary = classifier.tokenizer.vocabulary_size
-    words = [torch.randint(5, vocabulary, (int(length),), generator=generator) for length in lengths.repeat(-(-number // len(lengths)))]
-    ids = [torch.cat([torch.tensor([2]), word, torch.tensor([3])]) for word in words[:number]]
-    return Entries(classifier.lower(ids) if ids else [], torch.randint(0, 4, (number,), generator=generator))
+    lengths = [1 + (7 * row + 3) % 20 for row in range(number)]
+    words = [torch.randint(5, classifier.tokenizer.vocabulary_size, (length,), generator=generator) for length in lengths]
+    ids = [torch.cat([torch.tensor([2]), word, torch.tensor([3])]) for word in words]
+    return Entries(classifier.lower(ids), torch.randint(0, 4, (number,), generator=generator))
 
 
 def flat(classifier: EmotionClassifier, tensors: dict[str, Tensor]) -> Tensor:
@@ -142,6 +140,19 @@ def test_adding_one_entry_changes_the_clipped_sum_by_at_most_the_clip_norm(learn
         assert 0.99 * clip_norm <= float((whole - without).norm()) <= clip_norm * (1 + 1e-5)
 
 
+@pytest.mark.parametrize(("model", "tuning"), [("compact", "head"), ("compact", "top2"), ("lstm", "full")])
+def test_the_clipped_sum_is_taken_at_the_weights_of_the_moment(model: str, tuning: str) -> None:
+    learner = learner_of(model, tuning)
+    summed = clipped_sums(learner.classifier, tuning, 1.0)
+    batch = learner.classifier.batch(learner.entries.rows, learner.entries.labels)
+    summed(batch.inputs, batch.mask, batch.labels)
+    learner.classifier.write(learner.classifier.read().scale(0.5))  # what an optimizer's step does, but larger
+    after = flat(learner.classifier, summed(batch.inputs, batch.mask, batch.labels))
+    summed.detach()
+    expected = clipped_loop(one_example_gradients(learner.classifier, learner.entries), 1.0)
+    assert float((after - expected).abs().max()) <= 2e-6
+
+
 @pytest.mark.filterwarnings("ignore:Full backward hook is firing")
 def test_the_clipped_sum_is_that_of_opacus_own_optimizer() -> None:
     learner = learner_of("compact", "head")
@@ -151,7 +162,7 @@ def test_the_clipped_sum_is_that_of_opacus_own_optimizer() -> None:
         torch.optim.SGD(parameters.values(), lr=0.1), noise_multiplier=0.0, max_grad_norm=1.0, expected_batch_size=4, loss_reduction="sum"
     )
     batch = learner.classifier.batch(learner.entries.rows, learner.entries.labels)
-    functional.cross_entropy(module(batch.inputs, batch.mask), batch.labels, reduction="sum").backward()
+    functional.cross_entropy(module(batch.inputs, batch.mask), batch.labels, reduction="sum").backward()  # type: ignore[no-untyped-call]
     optimizer.clip_and_accumulate()
     theirs = flat(learner.classifier, {name: parameter.summed_grad for name, parameter in parameters.items()})  # type: ignore[attr-defined]
     module.to_standard_module()
@@ -159,11 +170,11 @@ def test_the_clipped_sum_is_that_of_opacus_own_optimizer() -> None:
 
 
 def assert_bare(classifier: EmotionClassifier) -> None:
-    """No hook and no attribute of Opacus' is left on any module or parameter."""
+    """No hook of Opacus' is left on any module, and nothing that it computed from an entry on any module or parameter."""
     for module in classifier.modules():
-        assert not (module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks)
+        assert [*module._forward_hooks, *module._forward_pre_hooks, *module._backward_hooks, *module._backward_pre_hooks] == []
         assert not hasattr(module, "autograd_grad_sample_hooks")
-        assert not hasattr(module, "activations")
+        assert not getattr(module, "activations", [])
     for parameter in classifier.parameters():
         assert not {"grad_sample", "_norm_sample", "_forward_counter", "_current_grad_sample"} & set(vars(parameter))
 
@@ -184,16 +195,17 @@ def test_after_a_private_round_the_classifier_trains_plainly_like_one_that_never
     assert used.read().digest == fresh.read().digest
 
 
-@pytest.mark.parametrize("tuning", ["head", "top2"])
-def test_a_round_that_breaks_off_leaves_no_hooks_either(tuning: str) -> None:
-    chosen = settings(tuning=tuning)
-    classifier = tuned_classifier(chosen)
-    entries = invented_entries(classifier, 2)
-    with pytest.raises(IndexError):  # there is no fifth emotion
+@pytest.mark.parametrize(("model", "tuning"), [("compact", "head"), ("compact", "top2"), ("lstm", "full")])
+def test_a_round_that_breaks_off_leaves_nothing_of_its_entries_and_the_next_one_is_right(model: str, tuning: str) -> None:
+    learner = learner_of(model, tuning)
+    impossible = Entries(learner.entries.rows, torch.tensor([0, 1, 2, 4]))  # there is no fifth emotion
+    with pytest.raises(IndexError):
         train_privately(
-            classifier, Entries(entries.rows, torch.tensor([0, 4])), chosen, plan(rate=1.0), torch.Generator(), SecureRandom(KEY)
+            learner.classifier, impossible, settings(model=model, tuning=tuning), plan(rate=1.0), torch.Generator(), SecureRandom(KEY)
         )
-    assert_bare(classifier)
+    assert_bare(learner.classifier)
+    (summed,) = learner.clipped_sums(1.0, [0, 2])
+    assert float((summed - clipped_loop([learner.gradients[0], learner.gradients[2]], 1.0)).abs().max()) <= 2e-6
 
 
 # noise
@@ -228,7 +240,7 @@ def test_the_noise_of_an_empty_step_has_the_stated_size_in_every_array(
     for step in steps:
         assert float(step.norm()) == pytest.approx(std * math.sqrt(len(step)), rel=0.02)
         assert abs(float(step.mean())) < 4 * std / math.sqrt(len(step))
-        for values in step.split([parameter.numel() for parameter in classifier.trainable().values()]):
+        for values in torch.split(step, [parameter.numel() for parameter in classifier.trainable().values()]):
             assert bool((values != 0).all())
             if len(values) > 200:
                 assert float(values.norm()) == pytest.approx(std * math.sqrt(len(values)), rel=0.15)
@@ -405,19 +417,20 @@ def test_an_entry_whose_gradient_is_not_finite_contributes_at_most_the_clip_norm
 def make_norms_cancel(classifier: EmotionClassifier) -> None:
     """Finite weights under which the last attention's inputs share a large offset, to which its keys are blind.
 
-    The key matrix' gradient is then a small difference of large terms: its norm must not be had from their products.
+    The key matrix' gradient is then a small difference of large terms, and its norm is lost where it is had from their
+    products in float32 (measured with ghost norms: an entry contributes 2,000 times the clip norm, and more on request).
     """
     generator = torch.Generator().manual_seed(42)
     weights = classifier.trainable()
     offset = weights["layer2.bert.output.LayerNorm.bias"]
-    weights["layer2.bert.output.LayerNorm.weight"].mul_(870)
-    offset.copy_(2e6 * torch.randn(len(offset), generator=generator).sign())
-    for name, scale in (("query", 1e6), ("key", 4e-8), ("value", 216.0)):
+    weights["layer2.bert.output.LayerNorm.weight"].mul_(150)
+    offset.copy_(5e5 * torch.randn(len(offset), generator=generator).sign())
+    for name, scale in (("query", 5e3), ("key", 5e-6), ("value", 37.0)):
         matrix = weights[f"layer3.bert.attention.self.{name}.weight"].mul_(scale)
         weights[f"layer3.bert.attention.self.{name}.bias"].sub_(matrix @ offset)
     query = weights["layer3.bert.attention.self.query.bias"]
-    query.add_(1e6 * torch.randn(len(query), generator=generator))
-    weights["layer3.bert.attention.output.dense.weight"].mul_(6.8)
+    query.add_(5e3 * torch.randn(len(query), generator=generator))
+    weights["layer3.bert.attention.output.dense.weight"].mul_(13)
 
 
 @pytest.mark.parametrize("tuning", ["top2", "full"])
@@ -458,11 +471,11 @@ AUDIT_DELTA = 0.1
 
 @pytest.fixture(scope="module")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A folder with a BERT of two layers, 16 wide: small enough for thousands of private steps."""
+    """A folder with a BERT of one layer, 16 wide: small enough for thousands of private steps."""
     folder = tmp_path_factory.mktemp("tiny")
     shutil.copy(find_model("compact") / "tokenizer.json", folder)
     config = BertConfig(
-        vocab_size=8000, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, pad_token_id=1
+        vocab_size=8000, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, pad_token_id=1
     )  # fmt: skip
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -489,9 +502,9 @@ def lower_bounds_on_epsilon(
     return added, removed
 
 
-def audited(model: str, tuning: str, run: PrivacyPlan, *, runs: int) -> tuple[float, float]:
+def audited(model: str, run: PrivacyPlan, *, runs: int) -> tuple[float, float]:
     """Proven epsilons of ``runs`` single steps with and without a canary; the attacker knows all other entries and the canary."""
-    chosen = settings(model=model, tuning=tuning, batch_size=4)
+    chosen = settings(model=model, batch_size=4)
     classifier = tuned_classifier(chosen)
     entries = invented_entries(classifier, 4, seed=5)
     gradients = one_example_gradients(classifier, entries)
@@ -512,21 +525,20 @@ def audited(model: str, tuning: str, run: PrivacyPlan, *, runs: int) -> tuple[fl
             seen.append(float(chosen.batch_size * step @ direction))
         gradient.detach()
         scores.append(np.array(seen))
-    return lower_bounds_on_epsilon(scores[0], scores[1], known + run.clip_norm * np.linspace(-2.0, 3.0, 21))
+    return lower_bounds_on_epsilon(scores[0], scores[1], known + run.clip_norm * np.linspace(-1.5, 2.5, 13))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("tuning", ["head", "top2"])
-def test_a_canary_is_found_no_better_than_claimed_and_better_where_half_the_noise_is_missing(tiny_model: str, tuning: str) -> None:
+def test_a_canary_is_found_no_better_than_claimed_and_better_where_half_the_noise_is_missing(tiny_model: str) -> None:
     honest, halved = (plan(noise=noise, rate=1.0, steps=1, clip_norm=0.05, delta=AUDIT_DELTA) for noise in (1.0, 0.5))
     claimed = honest.epsilon(1)
-    assert max(audited(tiny_model, tuning, honest, runs=300)) <= claimed
-    assert min(audited(tiny_model, tuning, halved, runs=300)) > claimed
+    assert max(audited(tiny_model, honest, runs=500)) <= claimed
+    assert min(audited(tiny_model, halved, runs=500)) > claimed
 
 
 @pytest.mark.slow
 def test_a_canary_is_found_no_better_than_claimed_and_better_where_the_sampling_is_missing(tiny_model: str) -> None:
     honest, unsampled = (plan(noise=0.5, rate=rate, steps=1, clip_norm=0.05, delta=AUDIT_DELTA) for rate in (0.25, 1.0))
     claimed = honest.epsilon(1)
-    assert max(audited(tiny_model, "head", honest, runs=400)) <= claimed
-    assert min(audited(tiny_model, "head", unsampled, runs=400)) > claimed
+    assert max(audited(tiny_model, honest, runs=400)) <= claimed
+    assert min(audited(tiny_model, unsampled, runs=400)) > claimed
