@@ -96,17 +96,20 @@ class CheckpointStore:
     def latest(self) -> Manifest | None:
         """The newest published manifest, or None."""
         try:
-            return self.manifest(int((self.root / "latest").read_text()))
+            version = int((self.root / "latest").read_text())
         except FileNotFoundError:
             return None
         except ValueError:
             raise Refusal(f"'{self.root / 'latest'}' is damaged; write the newest version's number into it") from None
+        return self.manifest(version)
 
     def manifest(self, version: int) -> Manifest:
         """The manifest of one version."""
         path = self._folder(version) / "manifest.json"
         try:
             manifest = Manifest(**json.loads(path.read_bytes()))
+            if manifest.version != version or not isinstance(manifest.digest, str):
+                raise ValueError
         except FileNotFoundError:
             raise Refusal(f"there is no checkpoint version {version} in '{self.root}'; it keeps the last {self._keep}") from None
         except (ValueError, TypeError):

@@ -11,6 +11,7 @@ used, and position ids are passed whole, (B, S), because Opacus cannot tell exam
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -58,12 +59,13 @@ class EmotionClassifier(nn.Module):
     ``blocks`` are chained in order; the first ``cut`` are frozen and run without dropout. Raises nothing of its own.
     """
 
-    def __init__(self, blocks: dict[str, nn.Module], tokenizer: Tokenizer, *, base_digest: str) -> None:
+    def __init__(self, blocks: dict[str, nn.Module], tokenizer: Tokenizer, *, base_digest: str, positions: int) -> None:
         super().__init__()
         self.blocks = nn.ModuleDict(blocks)
         self.tokenizer = tokenizer
         self.base_digest = base_digest
         self.cut = 0
+        self.positions = positions
 
     def upper(self) -> nn.Module:
         """The trained blocks as one module, ``(x, mask) -> logits (B, 4)``; parameters keep their names."""
@@ -245,15 +247,18 @@ def build_classifier(name: str, folder: Path, *, dropout: float, seed: int) -> E
     row = MODELS.get(name, ModelRow(name))
     config = _bert_config(folder)
     tokenizer = load_tokenizer(folder, pad_id=config.pad_token_id)
+    if tokenizer.vocabulary_size > config.vocab_size:
+        sizes = f"the tokenizer in '{folder}' has {tokenizer.vocabulary_size} ids and the body has {config.vocab_size} rows"
+        raise Refusal(f"{sizes}; take both from the same model")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SCRATCH_SEED)
         blocks = (_lstm_blocks if row.body == "lstm" else _bert_blocks)(folder, config, row, dropout)
-        base_digest = _digest(nn.ModuleDict(blocks).state_dict())
+        base_digest = _digest(nn.ModuleDict(blocks).state_dict(), _function(config, row))
         torch.manual_seed(seed)
         pooler = blocks.pop("pooler", None)
         width = 2 * LSTM_WIDTH if row.body == "lstm" else config.hidden_size
         blocks["head"] = Head(width, dropout, pooler if isinstance(pooler, nn.Linear) else None)
-    return EmotionClassifier(blocks, tokenizer, base_digest=base_digest)
+    return EmotionClassifier(blocks, tokenizer, base_digest=base_digest, positions=config.max_position_embeddings)
 
 
 def source_of(name: str) -> str:
@@ -290,7 +295,12 @@ def _from_hub(source: str) -> Path:
 def _bert_config(folder: Path) -> BertConfig:
     if not (folder / "config.json").is_file():
         raise Refusal(f"'{folder}' has no config.json; name a folder of the hub's layout (config.json, weights, tokenizer)")
-    values, _ = BertConfig.get_config_dict(str(folder))
+    try:
+        values = json.loads((folder / "config.json").read_bytes())
+    except ValueError:
+        values = None
+    if not isinstance(values, dict):
+        raise Refusal(f"'{folder / 'config.json'}' is not a JSON object; check that it was copied whole")
     if values.get("model_type") != "bert":
         raise Refusal(f"'{folder}' is a model of type '{values.get('model_type')}'; only the BERT family is supported")
     return BertConfig.from_dict(values)
@@ -300,10 +310,10 @@ def _bert_blocks(folder: Path, config: BertConfig, row: ModelRow, dropout: float
     config.hidden_dropout_prob = config.attention_probs_dropout_prob = min(dropout, config.hidden_dropout_prob)
     config._attn_implementation = "sdpa"
     bert = BertModel(config)
-    weights = folder / "model.safetensors"
-    pretrained = weights.is_file() or (folder / "pytorch_model.bin").is_file()
-    if pretrained:
-        _load_body(bert, load_file(str(weights)) if weights.is_file() else _load_bin(folder / "pytorch_model.bin"), folder)
+    weights = next((folder / name for name in ("model.safetensors", "pytorch_model.bin") if (folder / name).is_file()), None)
+    pretrained = weights is not None
+    if weights is not None:
+        _load_body(bert, _read_tensors(weights), folder)
     elif not (folder.name in MODELS and resources.files("model") / "assets" / folder.name == folder):
         raise Refusal(f"'{folder}' has no model.safetensors or pytorch_model.bin; put the weights there")
     blocks: dict[str, nn.Module] = {"embeddings": Embeddings(bert)}
@@ -325,15 +335,21 @@ def _lstm_blocks(folder: Path, config: BertConfig, row: ModelRow, dropout: float
     }
 
 
-def _load_bin(path: Path) -> dict[str, Tensor]:
-    # No pickle, ever: weights_only refuses anything but tensors.
-    loaded: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        if path.suffix == ".safetensors":
+            stored: dict[str, Tensor] = load_file(str(path))
+            return stored
+        # No pickle, ever: weights_only refuses anything but tensors.
+        loaded: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # what the two libraries raise for a damaged file has no class in common
+        raise Refusal(f"'{path}' holds no readable tensors ({type(error).__name__}); check that it was copied whole") from None
     return loaded
 
 
 def _load_body(bert: BertModel, state: dict[str, Tensor], folder: Path) -> None:
     """Load a body's weights whatever its head was called; refuse a file that lacks one."""
-    named = {key.removeprefix("bert."): value.float() for key, value in state.items()}
+    named = {_present_name(key): value.float() for key, value in state.items()}
     own = bert.state_dict()
     missing = sorted(key for key in own if key not in named)
     wrong = sorted(key for key in own if key in named and own[key].shape != named[key].shape)
@@ -342,14 +358,26 @@ def _load_body(bert: BertModel, state: dict[str, Tensor], folder: Path) -> None:
     bert.load_state_dict({key: named[key] for key in own})
 
 
+def _present_name(key: str) -> str:
+    """Files converted from TensorFlow, as bert-base-uncased's, say gamma and beta."""
+    return key.removeprefix("bert.").replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
+
+
 def _drawn(linear: nn.Linear, spread: float) -> nn.Linear:
     nn.init.normal_(linear.weight, std=spread)
     nn.init.zeros_(linear.bias)
     return linear
 
 
-def _digest(tensors: dict[str, Tensor]) -> str:
-    digest = hashlib.sha256()
+def _function(config: BertConfig, row: ModelRow) -> str:
+    """What else than its weights decides what a body computes."""
+    if row.body == "lstm":
+        return "lstm"
+    return f"{row.pooling}:{config.num_attention_heads}:{config.hidden_act}:{config.layer_norm_eps}"
+
+
+def _digest(tensors: dict[str, Tensor], function: str) -> str:
+    digest = hashlib.sha256(function.encode())
     for name in sorted(tensors):
         digest.update(name.encode())
         digest.update(tensors[name].contiguous().numpy().tobytes())

@@ -33,7 +33,7 @@ class Emotion(Enum):
         for emotion in cls:
             if wanted in (emotion.en, emotion.ko):
                 return emotion
-        shown = f"'{name.strip()}'" if len(name.strip()) <= 12 else f"a label of {len(name.strip())} characters"
+        shown = f"'{name.strip()}'" if len(name.strip()) <= 12 and " " not in name.strip() else f"a label of {len(name.strip())} characters"
         raise Refusal(f"{shown} is none of the four emotions; write one of {', '.join(map(str, cls))}")
 
     def __str__(self) -> str:

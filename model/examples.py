@@ -117,9 +117,17 @@ def read_examples(source: str, *, data_format: str = "auto", columns: Columns = 
         if suffix not in _READERS:
             raise Refusal(f"'{source}' ends in '{path.suffix}'; rename it or say data-format tsv, csv, jsonl, parquet or kote")
         return _from_rows(source, _READERS[suffix](path), columns)
-    except UnicodeDecodeError as error:
+    except UnicodeDecodeError:
         convert = f"iconv -f cp949 -t utf-8 '{path.name}' > 'utf8-{path.name}'"
-        raise Refusal(f"'{source}' is not UTF-8 (byte {error.start}); convert it, for example: {convert}") from None
+        raise Refusal(f"'{source}' is not UTF-8 (byte {_first_bad_byte(path)}); convert it, for example: {convert}") from None
+
+
+def _first_bad_byte(path: Path) -> int:
+    try:
+        path.read_bytes().decode()
+    except UnicodeDecodeError as error:  # the reader's own counts from the start of its buffer
+        return error.start
+    return 0
 
 
 def bundled_diaries() -> tuple[Corpus, Corpus]:
@@ -148,6 +156,8 @@ def _train_and_test(settings: RunSettings) -> tuple[Corpus, Corpus]:
         test = read_examples(settings.test_data, data_format=settings.data_format, columns=columns)
     if test is train:
         return _hold_out(train, settings.seed)
+    if settings.test_data == settings.data:
+        raise Refusal(f"test-data and data are both '{settings.data}'; leave test-data empty to hold a fifth out of it")
     return train, test
 
 
@@ -184,10 +194,13 @@ def _from_rows(source: str, rows: Iterator[Row], columns: Columns) -> Corpus:
         text, label = row.get(names[0]), row.get(names[1])
         if not isinstance(text, str) or not text.strip():
             bad.append((number, "no text"))
+        elif any("\ud800" <= letter <= "\udfff" for letter in text):
+            bad.append((number, "half a character"))
         elif label is None or not str(label).strip():
             bad.append((number, "no label"))
         else:
-            author = str(row.get(names[2]) or "") if names[2] else ""
+            column = names[2] or next((key for key in row if str(key).strip().casefold() in AUTHOR_COLUMNS), "")
+            author = str(row.get(column) or "")
             examples.append(Example(text.strip(), _label(source, number, str(label)), author))
     return _not_empty(Corpus(tuple(examples), source, tuple(bad)))
 
@@ -226,18 +239,21 @@ def _find_columns(source: str, found: list[str], columns: Columns) -> tuple[str,
 
 def _column_list(found: list[str]) -> str:
     # A file without a header has a person's text where the names should be: never quote something long.
-    return ", ".join(f"'{name}'" if len(str(name)) <= 20 else "(a long one)" for name in found[:20])
+    return ", ".join(f"'{name}'" if len(str(name)) <= 20 and " " not in str(name).strip() else "(a long one)" for name in found[:20])
 
 
 def _delimited_rows(path: Path, delimiter: str) -> Iterator[Row]:
     quoting: Any = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL  # a lone " is common in Korean TSV files
     with path.open(encoding="utf-8-sig", newline="") as lines:
         reader = csv.reader(lines, delimiter=delimiter, quoting=quoting)
-        header = next(reader, [])
-        for cells in reader:
-            if cells:
-                row = dict(zip(header, cells, strict=True)) if len(cells) == len(header) else None
-                yield reader.line_num, row
+        try:
+            header = next(reader, [])
+            for cells in reader:
+                if cells:
+                    row = dict(zip(header, cells, strict=True)) if len(cells) == len(header) else None
+                    yield reader.line_num, row
+        except csv.Error:
+            raise Refusal(f"'{path}' line {reader.line_num} cannot be read as a row; is a quotation mark open?") from None
 
 
 def _jsonl_rows(path: Path) -> Iterator[Row]:
@@ -246,7 +262,7 @@ def _jsonl_rows(path: Path) -> Iterator[Row]:
             if line.strip():
                 try:
                     row = json.loads(line)
-                except json.JSONDecodeError:
+                except (json.JSONDecodeError, RecursionError):
                     row = None
                 yield number, row if isinstance(row, dict) else None
 
@@ -257,13 +273,13 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
 
     try:
         table = pyarrow.parquet.ParquetFile(path)
-    except pyarrow.ArrowInvalid:
+        number = 0
+        for batch in table.iter_batches():
+            for row in batch.to_pylist():
+                number += 1
+                yield number, row
+    except (pyarrow.ArrowException, OSError):
         raise Refusal(f"'{path}' is not a Parquet file; check that it was copied whole") from None
-    number = 0
-    for batch in table.iter_batches():
-        for row in batch.to_pylist():
-            number += 1
-            yield number, row
 
 
 def _hub_rows(name: str) -> Iterator[Row]:

@@ -30,6 +30,9 @@ OUTGOING_KEYS: Mapping[str, frozenset[str]] = {
 }
 
 
+RECORD_KINDS: Mapping[str, type] = {ARRAYS: ArrayRecord, REPLY: ConfigRecord, METRICS: MetricRecord}
+
+
 @dataclass(frozen=True)
 class GlobalModel:
     """The shared part of both orders: the weights, and the body and tokenizer to which alone they belong."""
@@ -155,7 +158,7 @@ def decode_reply(records: RecordDict) -> Update | Declined | Published:
             return Declined(reason if reason in DECLINE_REASONS else "not-ready", round)
         if kind == "published":
             return Published(round, _scores(records))
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         if isinstance(error, Refusal):
             raise
         raise Refusal(f"the reply lacks or misshapes a field ({type(error).__name__}); the device must run the same version") from None
@@ -164,11 +167,24 @@ def decode_reply(records: RecordDict) -> Update | Declined | Published:
 
 def require_allowed(records: RecordDict, parameters: Iterable[str] = ()) -> None:
     """Raise :class:`Refusal` unless every record and key that would leave the device is on the allow-list."""
+    names = frozenset(parameters)
     for name, record in records.items():
-        allowed = frozenset(parameters) if name == ARRAYS else OUTGOING_KEYS.get(name, frozenset())
-        extra = sorted(set(record) - allowed)
-        if extra or (name != ARRAYS and name not in OUTGOING_KEYS):
+        allowed = names if name == ARRAYS else OUTGOING_KEYS.get(name, frozenset())
+        if name not in RECORD_KINDS or not isinstance(record, RECORD_KINDS[name]) or set(record) - allowed:
             raise Refusal(f"'{name}' is about to leave the device with keys that are not on the allow-list; nothing was sent")
+        wrong = sorted(key for key, value in record.items() if name != ARRAYS and not _is_allowed(key, value))
+        if wrong:
+            raise Refusal(f"'{name}' is about to leave the device with a '{wrong[0]}' of another kind than is allowed; nothing was sent")
+
+
+def _is_allowed(key: str, value: object) -> bool:
+    if key == "kind":
+        return value in ("update", "declined", "published")
+    if key == "reason":
+        return value in DECLINE_REASONS
+    if key == "confusion":
+        return isinstance(value, list) and len(value) == 16 and all(isinstance(count, int) and count >= 0 for count in value)
+    return isinstance(value, int if key == "round" else (int, float))
 
 
 def arrays_of(weights: Weights) -> ArrayRecord:
@@ -187,15 +203,19 @@ def _view(name: str, array: Array) -> np.ndarray[Any, np.dtype[np.float32]]:
     stream = io.BytesIO(array.data)
     try:
         major, _ = np.lib.format.read_magic(stream)
+        if major not in (1, 2):
+            raise ValueError
         read_header = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
         shape, fortran, dtype = read_header(stream)
         if dtype != np.float32:
             raise Refusal(f"array '{name[:60]}' has dtype {dtype}; weights are float32")
+        if any(length < 0 for length in shape):
+            raise ValueError
         values = np.frombuffer(array.data, dtype=np.float32, offset=stream.tell())
         return values.reshape(shape, order="F" if fortran else "C")
     except Refusal:
         raise
-    except (ValueError, SyntaxError, tokenize.TokenError, EOFError):
+    except (ValueError, TypeError, LookupError, SyntaxError, tokenize.TokenError, EOFError, MemoryError, RecursionError):
         raise Refusal(f"array '{name[:60]}' is not a whole NumPy array; it was damaged on its way") from None
 
 
@@ -224,6 +244,8 @@ def _scores(records: RecordDict) -> Scores | None:
     if METRICS not in records:
         return None
     metrics = _record(records, METRICS, MetricRecord)
+    if not all(isinstance(count, int) for count in metrics["confusion"]):
+        raise TypeError
     confusion = np.array(metrics["confusion"], dtype=np.int64).reshape(4, 4)
     if (confusion < 0).any() or not np.isfinite(metrics["log-loss"]):
         raise ValueError

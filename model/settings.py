@@ -132,6 +132,8 @@ def _check_type(field: dataclasses.Field[Any], value: object) -> None:
     wanted = {"str": str, "int": int, "float": (int, float)}[str(field.type)]
     if isinstance(value, bool) or not isinstance(value, wanted):  # type: ignore[arg-type]
         raise Refusal(f"{_key(field.name)} is {value!r}; it must be of type {field.type}")
+    if isinstance(value, int) and abs(value) >= 2**63:
+        raise Refusal(f"{_key(field.name)} is a number of more than 18 digits; it must fit into 64 bits")
     if isinstance(value, float) and not math.isfinite(value):
         raise Refusal(f"{_key(field.name)} is {value}; it must be a finite number")
 

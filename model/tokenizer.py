@@ -52,12 +52,28 @@ def load_tokenizer(folder: Path, *, pad_id: int) -> Tokenizer:
     if (folder / "spiece.model").is_file():
         return Tokenizer(_kobert_tokenizer(folder / "spiece.model"), pad_id=pad_id)
     if (folder / "tokenizer.json").is_file():
-        return Tokenizer(FastTokenizer.from_file(str(folder / "tokenizer.json")), pad_id=pad_id)
+        return Tokenizer(_fast_tokenizer(folder / "tokenizer.json"), pad_id=pad_id)
     if (folder / "vocab.txt").is_file():
         from transformers import BertTokenizerFast
 
         return Tokenizer(BertTokenizerFast.from_pretrained(str(folder)).backend_tokenizer, pad_id=pad_id)
     raise Refusal(f"'{folder}' holds no spiece.model, tokenizer.json or vocab.txt; add the tokenizer's file of that model")
+
+
+def _fast_tokenizer(path: Path) -> FastTokenizer:
+    try:
+        fast = FastTokenizer.from_file(str(path))
+    except Exception as error:  # the library raises nothing more particular
+        raise Refusal(f"'{path}' is not a tokenizer of the tokenizers library; check that it was copied whole") from error
+    if not isinstance(fast.model, Unigram):
+        return fast
+    # A Unigram vocabulary holds the special tokens as pieces: without a score worse than any other a typed "[SEP]" is one.
+    rules = json.loads(fast.to_str())
+    special = {token["id"] for token in rules["added_tokens"] if token["special"]}
+    for id, piece in enumerate(rules["model"]["vocab"]):
+        if id in special:
+            piece[1] = -1000.0
+    return FastTokenizer.from_str(json.dumps(rules))
 
 
 def _kobert_tokenizer(path: Path) -> FastTokenizer:
@@ -93,10 +109,12 @@ def _read_sentencepiece(path: Path) -> tuple[list[tuple[str, float]], bytes]:
                 pieces.append((piece[1].decode(), struct.unpack("<f", piece.get(2, b"\0\0\0\0"))[0]))
             elif number == 3:
                 charsmap = dict(_protobuf_fields(value)).get(2, b"")
-    except (IndexError, KeyError, struct.error, UnicodeDecodeError):
+    except (IndexError, KeyError, struct.error, UnicodeDecodeError, OverflowError, TypeError):
         raise Refusal(f"'{path}' is not a SentencePiece model; check that it was copied whole") from None
     if [piece for piece, _ in pieces[:5]] != ["[UNK]", "[PAD]", "[CLS]", "[SEP]", "[MASK]"]:
         raise Refusal(f"'{path}' does not begin with KoBERT's special tokens; use a tokenizer.json for another layout")
+    if not charsmap:  # it stands behind the pieces
+        raise Refusal(f"'{path}' ends before its character map; check that it was copied whole")
     return pieces, charsmap
 
 

@@ -7,6 +7,7 @@ example-level DP they are Poisson samples and clipped, noised sums (``privacy.ex
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -118,5 +119,5 @@ def balanced_weights(labels: Tensor) -> Tensor:
 def local_generator(seed: int, *, round: int, device: int) -> torch.Generator:
     """The generator of one device in one round; what it decides (order, dropout) is not secret."""
     generator = torch.Generator()
-    generator.manual_seed((seed * 1_000_003 + round) * 1_000_003 + device % 1_000_003)
+    generator.manual_seed(int.from_bytes(hashlib.sha256(f"{seed}:{round}:{device}".encode()).digest()[:8]))
     return generator

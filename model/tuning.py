@@ -72,6 +72,8 @@ def tuned_classifier(settings: RunSettings, folder: Path | None = None) -> Emoti
     """
     folder = folder or find_model(source_of(settings.model))
     classifier = build_classifier(settings.model, folder, dropout=settings.dropout, seed=settings.seed)
+    if settings.max_tokens > classifier.positions:
+        raise Refusal(f"max-tokens is {settings.max_tokens} and '{settings.model}' has {classifier.positions} positions; lower it")
     return tune(classifier, settings.tuning, seed=settings.seed)
 
 

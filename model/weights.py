@@ -89,7 +89,7 @@ class Weights(Mapping[str, Array]):
         """SHA-256 over names, shapes and little-endian bytes; equal digests mean equal weights."""
         digest = hashlib.sha256()
         for name, array in self.arrays.items():
-            digest.update(f"{name}:{array.shape};".encode())
+            digest.update(f"{len(name)}:{name}:{array.shape};".encode())
             digest.update(np.ascontiguousarray(array, dtype="<f4").data)
         return digest.hexdigest()
 
@@ -105,11 +105,13 @@ class RunningMean:
         """Add one member with a positive, finite weight."""
         if not (weight > 0 and math.isfinite(weight)):
             raise Refusal(f"the weight of an update is {weight}; it must be positive and finite")
+        if self._total:
+            weights.require_shapes({name: array.shape for name, array in self._sums.items()})
         for name, array in weights.items():
             if name in self._sums:
                 self._sums[name] += array * np.float32(weight)
             else:
-                self._sums[name] = array * np.float32(weight)
+                self._sums[name] = np.asarray(array * np.float32(weight))
         self._total += weight
 
     def value(self) -> Weights:

@@ -7,10 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from model.emotions import EMOTIONS
 from model.examples import Example
 from model.settings import RunSettings
+
+os.environ["OMP_NUM_THREADS"] = "1"  # for what tests start: two cores shared by threads that spin are slower than one
+torch.set_num_threads(1)
 
 SENTENCES = (
     "친구가 보내준 편지를 읽고 하루 종일 웃었다",
