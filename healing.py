@@ -48,12 +48,12 @@ def simulate(
     if resume is not None:
         if out is not None or settings != RunSettings():
             raise Refusal("a resumed run keeps its own settings and folder; give --resume alone, or start a new run")
-        prepared, folder = run.resume(resume), resume
+        prepared, folder = run.resume(resume, engine=engine), resume
     else:
-        prepared, folder = run.prepare(settings), out or run.run_folder(name)
+        prepared, folder = run.prepare(settings, engine=engine), out or run.run_folder(name)
     show_start(console, prepared)
     with LiveProgress(console, prepared.settings) as progress:
-        finished = run.run_experiment(prepared, folder, engine=engine, on_progress=progress.update)
+        finished = run.run_experiment(prepared, folder, on_progress=progress.update)
     if finished.rounds:
         write_summary(finished)
     show_end(console, finished)

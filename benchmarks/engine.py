@@ -15,7 +15,8 @@ collected and sampled once a round; least squares from round 10 on. One run, wha
 
 Every figure is of a fresh process. Ratios are taken pair by pair, the contestants in turn (A B C A B C), and the median is
 given with the least and the most. *Wall*, *CPU* and *peak* are of the whole process, interpreter and imports included; *s a
-round* is the time from one round's end to the next, so that start-up is left out (Ray's too).
+round* is the time from one round's end to the next, so that start-up is left out (Ray's too). Ray runs its workers at low
+priority (niceness 15): on a busy machine it looks worse than it is.
 """
 
 from __future__ import annotations
@@ -98,8 +99,8 @@ def training(scratch: Path, repeats: int) -> list[Row]:
         ),
         Row(
             "training: weights of (a) and (b)",
-            result=f"greatest difference {furthest:.1e}; they moved by up to {moved:.1e}",
-            goal=f"at most {SAME_WEIGHTS:.0e}, or the ratio means nothing",
+            result=f"greatest difference {furthest:.2g}; training moved them by up to {moved:.2g}",
+            goal=f"at most {SAME_WEIGHTS:g}, or the ratio means nothing",
             outcome=_verdict(furthest, SAME_WEIGHTS),
         ),
         _flower_row("training: (c) stock Flower + Ray", runs, absent, reference=("plain", "(a)")),

@@ -13,7 +13,7 @@ from client.diary import Diary
 from model.checkpoint import CheckpointStore, write_durably
 from model.refusal import Refusal
 from model.settings import RunSettings
-from privacy.ledger import Ledger
+from privacy.ledger import Ledger, LedgerDamaged
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +39,7 @@ class Home:
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
         home = cls(root)
         if not home._policy_path.exists():
+            home._ledger(policy).begin()
             write_durably(home._policy_path, json.dumps(asdict(policy), indent=1).encode())
         return home
 
@@ -74,8 +75,12 @@ class Home:
 
     @property
     def ledger(self) -> Ledger:
-        """What has been spent of this device's privacy."""
-        policy = self.policy
+        """What has been spent of this device's privacy; :class:`LedgerDamaged` if it is gone."""
+        if not (self.root / "ledger.json").exists():
+            raise LedgerDamaged(f"'{self.root / 'ledger.json'}' is gone, so what was spent is unknown; restore it, or start a new Home")
+        return self._ledger(self.policy)
+
+    def _ledger(self, policy: DevicePolicy) -> Ledger:
         return Ledger(self.root / "ledger.json", limit=policy.epsilon_limit, delta=policy.delta)
 
     @property

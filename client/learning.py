@@ -38,17 +38,16 @@ def learn(order: TrainOrder, settings: RunSettings, home: Home, *, device: int) 
         except (PrivacyBudgetSpent, LedgerDamaged):
             return Declined("budget", order.round)
     classifier.write(order.model.weights)
-    generator = local_generator(settings.seed, round=order.round, device=device)
     if plan is not None:
-        train_privately(classifier, entries, settings, plan, generator, SecureRandom())
+        train_privately(classifier, entries, settings, plan, SecureRandom())
     else:
-        train_plainly(classifier, entries, settings, generator)
+        train_plainly(classifier, entries, settings, local_generator(settings.seed, round=order.round, device=device))
     weight = 1.0 if plan is not None else float(len(entries))
     return Update(classifier.read() - order.model.weights, weight, order.round)
 
 
 def publish(order: PublishOrder, settings: RunSettings, home: Home) -> Published:
-    """Store the new global model in this device's own Home, where its API finds it; count scores if nothing is private."""
+    """Store the new global model in this device's own Home, where its API finds it; send counts if it may."""
     classifier = _classifier(settings, home)
     _require_same_body(order.model, classifier)
     home.checkpoints.publish(
@@ -61,7 +60,7 @@ def publish(order: PublishOrder, settings: RunSettings, home: Home) -> Published
         epsilon=order.epsilon,
         delta=order.delta,
     )
-    if settings.privacy != "none":
+    if settings.privacy != "none" or not home.policy.allow_unprotected:
         return Published(order.round, None)
     classifier.write(order.model.weights)
     entries = _labelled_entries(classifier, settings, home)

@@ -6,7 +6,8 @@ them whether that entry was there only as far as (epsilon, delta) allows; over a
 habits; that is user-level privacy.
 **Against whom**: the server, the other devices, anyone who reads the published model; all may collude.
 **Assumptions**: the device follows the protocol; its ledger is not rolled back; entries are sampled and noised with the
-device's own cryptographic randomness; participation and timing are not hidden.
+device's own cryptographic randomness, and so are dropout masks; participation and timing are not hidden, nor is that a
+device has no labelled entry, or more than delta covers (it then sits the round out).
 **Cost**: per step the gradient of every sampled entry, clipped to ``clip_norm`` C, is summed; noise of standard deviation
 ``noise_multiplier * C`` is added to every coordinate; the sum is divided by the public ``batch_size``, not by the diary's.
 **Shapes**: per-example gradients (B, *p.shape) with ``hooks``; only their norms (B,) with ``ghost`` (Li et al. 2022,
@@ -45,11 +46,12 @@ def train_privately(
     entries: Entries,
     settings: RunSettings,
     plan: PrivacyPlan,
-    generator: torch.Generator,
     randomness: SecureRandom,
 ) -> None:
     """One round's private steps, in place. Charge the ledger first."""
     gradient = PrivateGradient(classifier, entries, settings, plan, randomness)
+    # Dropout masks that the server could foretell would tie the others' gradients to whether an entry was sampled.
+    secret = torch.Generator().manual_seed(int(randomness.uniform(1)[0] * 2**53))
     try:
         train(
             classifier,
@@ -57,7 +59,7 @@ def train_privately(
             batches=poisson_batches(len(entries), plan, randomness),
             steps=plan.steps_per_round,
             gradient=gradient,
-            generator=generator,
+            generator=secret,
         )
     finally:
         gradient.detach()
@@ -92,11 +94,12 @@ class PrivateGradient:
             batch = self._classifier.batch([self._entries.rows[row] for row in rows], self._entries.labels[list(rows)])
             sums = self._sum(batch.inputs, batch.mask, batch.labels)
         else:
-            sums = {name: torch.zeros_like(parameter) for name, parameter in self._classifier.trainable().items()}
+            sums = _zeros(self._classifier.trainable())
         std = self._plan.noise_multiplier * self._plan.clip_norm
         for name, parameter in self._classifier.trainable().items():
-            noise = self._randomness.normal(parameter.shape, std=std)
-            parameter.grad = (sums[name] + noise) / self._divisor
+            # In float64 until the sum is noised: float32 noise would leave bits of the sum that it cannot have made (Mironov 2012).
+            noised = sums[name].double() + self._randomness.normal(parameter.shape, std=std)
+            parameter.grad = (noised / self._divisor).float()
 
     def detach(self) -> None:
         """Take Opacus' hooks off the classifier."""
@@ -122,9 +125,13 @@ class ClippedSum:
         order = mask.sum(dim=1).argsort(descending=True, stable=True)
         with _quiet_hooks():
             functional.cross_entropy(self._module(x[order], mask[order]), labels[order], reduction="sum").backward()  # type: ignore[no-untyped-call]
-        norms = torch.stack([p.grad_sample.flatten(1).norm(dim=1) for p in parameters.values()], dim=1).norm(dim=1)
-        factors = (self._clip_norm / (norms + 1e-6)).clamp(max=1.0)
-        sums = {name: torch.einsum("i,i...", factors, p.grad_sample) for name, p in parameters.items()}
+        samples = {name: p.grad_sample for name, p in parameters.items()}
+        norms = torch.stack([sample.flatten(1).norm(dim=1) for sample in samples.values()], dim=1).norm(dim=1)
+        factors = _clip_factors(norms, self._clip_norm)
+        lost = factors == 0  # 0 times infinity is not 0
+        for sample in samples.values():
+            sample[lost] = 0.0
+        sums = {name: torch.einsum("i,i...", factors, sample) for name, sample in samples.items()}
         for parameter in parameters.values():
             parameter.grad_sample = parameter.grad = None
         return sums
@@ -136,7 +143,8 @@ class ClippedSum:
                 parameter.data.copy_(self._own[name].data)
 
     def detach(self) -> None:
-        self._module.to_standard_module()
+        """Leave the classifier as if Opacus had never seen it, nor an entry."""
+        _detach(self._module)
 
 
 class GhostClippedSum:
@@ -144,28 +152,36 @@ class GhostClippedSum:
 
     def __init__(self, classifier: EmotionClassifier, clip_norm: float) -> None:
         self._own = classifier.trainable()
+        self._clip_norm = clip_norm
         self._module = GradSampleModuleFastGradientClipping(
             classifier.upper().train(), loss_reduction="sum", max_grad_norm=clip_norm, use_ghost_clipping=True, strict=False
         )
 
+        self._module.NORM_SAMPLERS = {**self._module.NORM_SAMPLERS, nn.Linear: linear_gradient_norms}
+
     def __call__(self, x: Tensor, mask: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Sums by parameter name, each of the parameter's shape."""
         losses = functional.cross_entropy(self._module(x, mask), labels, reduction="none")
         with _quiet_hooks():
             losses.sum().backward(retain_graph=True)  # type: ignore[no-untyped-call]
-        factors = self._module.get_clipping_coef().detach()
+        factors = _clip_factors(self._module.get_norm_sample().detach(), self._clip_norm)
         for parameter in self._own.values():
             parameter.grad = None
+        if not bool(factors.all()):  # their gradients are not finite, and would be infinite still times 0
+            kept = factors > 0
+            return self(x[kept], mask[kept], labels[kept]) if bool(kept.any()) else _zeros(self._own)
         self._module.disable_hooks()
         with _quiet_hooks():
             (factors * losses).sum().backward()
         self._module.enable_hooks()
         sums = {name: p.grad if p.grad is not None else torch.zeros_like(p) for name, p in self._own.items()}
         for parameter in self._own.values():
-            parameter.grad = parameter._norm_sample = None  # type: ignore[attr-defined]
+            parameter.grad = None
         return sums
 
     def detach(self) -> None:
-        self._module.to_standard_module()
+        """Leave the classifier as if Opacus had never seen it, nor an entry."""
+        _detach(self._module)
 
 
 def clipped_sums(classifier: EmotionClassifier, tuning: str, clip_norm: float) -> ClippedSum | GhostClippedSum:
@@ -177,6 +193,50 @@ def clipped_sums(classifier: EmotionClassifier, tuning: str, clip_norm: float) -
 
 def _has_lstm(classifier: EmotionClassifier) -> bool:
     return any(isinstance(module, nn.LSTM) for module in classifier.upper().modules())
+
+
+def linear_gradient_norms(layer: nn.Linear, activations: list[Tensor], backprops: Tensor) -> dict[nn.Parameter, Tensor]:
+    """Ghost norms of a linear layer's gradients, (B,) each; inputs (B, H) or (B, S, H). Never less than the truth.
+
+    The squared norm of ``sum_t b_t a_t^T`` is had from products of token pairs, of which most may cancel: in float32, as
+    in Opacus, weights can be made for which that loses it and an entry contributes 2,000 times the clip norm. So the
+    products are taken in float64, and what the float32 gradient itself may be off by, a millionth of
+    ``sum_t |a_t||b_t|``, is added.
+    """
+    a, b = activations[0].double(), backprops.double()
+    if b.dim() == 2:
+        a, b = a[:, None], b[:, None]
+    norms: dict[nn.Parameter, Tensor] = {}
+    weight, bias = layer.weight, layer.bias
+    if isinstance(weight, nn.Parameter) and weight.requires_grad:
+        squared = ((a @ a.transpose(1, 2)) * (b @ b.transpose(1, 2))).sum(dim=(1, 2))
+        rounding = 1e-6 * (a.norm(dim=2) * b.norm(dim=2)).sum(dim=1)
+        norms[weight] = (squared.clamp(min=0).sqrt() + rounding).float()
+    if isinstance(bias, nn.Parameter) and bias.requires_grad:
+        norms[bias] = b.sum(dim=1).norm(dim=1).float()
+    return norms
+
+
+def _clip_factors(norms: Tensor, clip_norm: float) -> Tensor:
+    """What each gradient is multiplied by, (B,); 0 where the norm is not finite, so that weights made to overflow on a
+    word tell nothing but that an entry contributed nothing."""
+    return torch.where(norms.isfinite(), (clip_norm / (norms + 1e-6)).clamp(max=1.0), 0.0)
+
+
+def _zeros(parameters: dict[str, nn.Parameter]) -> dict[str, Tensor]:
+    return {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
+
+
+def _detach(module: GradSampleModule) -> None:
+    """Take off Opacus' hooks and whatever a round, broken off or not, has left on modules and parameters."""
+    own = module.to_standard_module()
+    for part in own.modules():
+        for name in ("activations", "max_batch_len"):
+            vars(part).pop(name, None)
+    for parameter in own.parameters():
+        parameter.grad = None
+        for name in ("grad_sample", "_norm_sample", "_forward_counter", "_current_grad_sample", "summed_grad"):
+            vars(parameter).pop(name, None)
 
 
 @contextmanager

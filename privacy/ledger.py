@@ -31,6 +31,10 @@ class LedgerDamaged(Refusal):
     """The ledger cannot be read back, so nothing more may be spent."""
 
 
+MOST_MECHANISMS = 30
+"""Composing many different kinds of step is slow (100 took 71 s), and a server could stall a device with them."""
+
+
 @dataclass(frozen=True)
 class Charge:
     """One round's cost: which run and round, and how many steps of which mechanism."""
@@ -66,6 +70,10 @@ class Ledger:
             ) from None
         return charges
 
+    def begin(self) -> None:
+        """Write the empty ledger of a new device; from then on a missing file is damage."""
+        self._write(())
+
     def spent(self) -> float:
         """Epsilon of all charges together at the device's delta."""
         return composed_epsilon(self._totals(self.charges()), delta=self.delta)
@@ -76,21 +84,28 @@ class Ledger:
         Raises :class:`PrivacyBudgetSpent`, and writes nothing, if the total would pass the limit. A round charged twice
         (a device that crashed and was asked again) costs twice: its first result may have left.
         """
-        if plan.delta > self.delta * (1 + 1e-9):
+        if not plan.delta <= self.delta * (1 + 1e-9):
             raise Refusal(f"the round's delta is {plan.delta:g} and this device accepts at most {self.delta:g}; lower the run's delta")
         with self._locked():
             before = self.charges()
             after = (*before, Charge(run, round, plan.noise_multiplier, plan.sampling_rate, plan.steps_per_round))
+            if len(self._totals(after)) > MOST_MECHANISMS:
+                raise Refusal(
+                    f"this would be the ledger's {len(self._totals(after))}th kind of step; keep noise multiplier and sampling rate"
+                )
             spent = composed_epsilon(self._totals(after), delta=self.delta)
-            if spent > self.limit:
+            if not spent <= self.limit:
                 left = max(0.0, self.limit - composed_epsilon(self._totals(before), delta=self.delta))
                 raise PrivacyBudgetSpent(
                     f"with this round epsilon would be {spent:.2f} and {left:.2f} of {self.limit:.2f} is left; "
                     "the device keeps serving, raise its epsilon limit to let it train"
                 )
-            content: dict[str, Any] = {"charges": [asdict(charge) for charge in after], "digest": _digest(after)}
-            write_durably(self._path, json.dumps(content, indent=1).encode())
+            self._write(after)
         return spent
+
+    def _write(self, charges: tuple[Charge, ...]) -> None:
+        content: dict[str, Any] = {"charges": [asdict(charge) for charge in charges], "digest": _digest(charges)}
+        write_durably(self._path, json.dumps(content, indent=1).encode())
 
     @staticmethod
     def _totals(charges: tuple[Charge, ...]) -> dict[Mechanism, int]:

@@ -25,6 +25,9 @@ from model.settings import RunSettings
 Mechanism = tuple[float, float]
 """Noise multiplier and sampling rate of one step."""
 
+MOST_STEPS = 10_000
+"""Accounting for a million steps takes half a minute: no server may ask a device for that."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class PrivacyPlan:
@@ -45,6 +48,8 @@ class PrivacyPlan:
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):
                 raise Refusal(f"{name.replace('_', '-')} is {value}; a private plan needs a positive number")
+        if not isinstance(self.steps_per_round, int) or self.steps_per_round > MOST_STEPS:
+            raise Refusal(f"steps-per-round is {self.steps_per_round}; steps are whole, and at most {MOST_STEPS} of them a round")
         if self.sampling_rate > 1 or self.delta >= 1:
             raise Refusal(f"sampling-rate {self.sampling_rate} and delta {self.delta} are probabilities; give numbers up to 1")
 
@@ -110,7 +115,8 @@ def _composed_epsilon(steps: tuple[tuple[Mechanism, int], ...], delta: float) ->
     accountant.history = [(noise, rate, count) for (noise, rate), count in steps]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # log(1 - q) of a full batch, q = 1, which Opacus masks afterwards
-        return float(accountant.get_epsilon(delta))
+        warnings.filterwarnings("ignore", message="Optimal order is")  # of the rough bound from which the grid is laid out
+        return max(0.0, float(accountant.get_epsilon(delta)))
 
 
 def total_steps(charges: Iterable[tuple[Mechanism, int]]) -> dict[Mechanism, int]:

@@ -29,14 +29,14 @@ class SecureRandom:
         return (words >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
     def normal(self, shape: torch.Size, *, std: float) -> Tensor:
-        """Gaussian noise (float32) of standard deviation ``std``."""
+        """Gaussian noise (float64) of standard deviation ``std``; add it before rounding to float32, never after."""
         size = int(np.prod(shape))
         pairs = (size * _ROUNDS + 1) // 2
         radius = np.sqrt(-2.0 * np.log1p(-self.uniform(pairs)))
         angle = 2.0 * np.pi * self.uniform(pairs)
         draws = np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])[: size * _ROUNDS]
         values = draws.reshape(_ROUNDS, size).sum(axis=0) * (std / np.sqrt(_ROUNDS))
-        return torch.from_numpy(values.astype(np.float32)).reshape(shape)
+        return torch.from_numpy(values).reshape(shape)
 
     def poisson_sample(self, entries: int, rate: float) -> list[int]:
         """Row numbers, each of ``entries`` taken independently with probability ``rate``; may be empty."""

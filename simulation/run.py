@@ -43,6 +43,7 @@ class Prepared:
     """Entries of each virtual person."""
     parameters: int
     """Trained parameters, which are what travels."""
+    engine: str
     resumed: bool = False
 
 
@@ -58,8 +59,10 @@ class Finished:
     interrupted: bool
 
 
-def prepare(settings: RunSettings) -> Prepared:
+def prepare(settings: RunSettings, *, engine: str = "inprocess") -> Prepared:
     """Read the data, deal it out, build the model: everything that can be refused, and nothing on disk."""
+    if engine not in ENGINES:
+        raise Refusal(f"engine is '{engine}'; choose one of {', '.join(ENGINES)}")
     train, test = training_examples(settings), test_examples(settings)
     parts = partition(train.examples, settings)
     if settings.privacy == "example":
@@ -71,17 +74,17 @@ def prepare(settings: RunSettings) -> Prepared:
                 f"use --delta {largest**-1.5:.0e} or smaller, or more clients"
             )
     parameters = tuned_classifier(settings).read().size
-    return Prepared(settings, train, test, tuple(map(len, parts)), parameters)
+    return Prepared(settings, train, test, tuple(map(len, parts)), parameters, engine)
 
 
-def resume(folder: Path) -> Prepared:
+def resume(folder: Path, *, engine: str = "inprocess") -> Prepared:
     """An experiment that was begun in ``folder``, with its people and their ledgers as they are."""
     settings = replace(Journal.settings_of(folder), out=str(folder), people=str(people_folder(folder)))
     if not people_folder(folder).is_dir():
         raise Refusal(
             f"the people of this run are gone ('{people_folder(folder)}' is missing), and their ledgers with them; start a new run"
         )
-    return replace(prepare(settings), resumed=True)
+    return replace(prepare(settings, engine=engine), resumed=True)
 
 
 def run_folder(name: str, *, parent: Path = Path("runs")) -> Path:
@@ -101,15 +104,11 @@ def people_folder(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.people")
 
 
-def run_experiment(
-    prepared: Prepared, folder: Path, *, engine: str = "inprocess", on_progress: OnProgress = lambda answered, journal: None
-) -> Finished:
+def run_experiment(prepared: Prepared, folder: Path, *, on_progress: OnProgress = lambda answered, journal: None) -> Finished:
     """Run (or continue) the experiment; Ctrl-C ends it with what was finished.
 
     An error before the first round is published leaves nothing behind; later, what was finished stays.
     """
-    if engine not in ENGINES:
-        raise Refusal(f"engine is '{engine}'; choose one of {', '.join(ENGINES)}")
     folder = folder.absolute()
     people = people_folder(folder)
     if not prepared.resumed and ((folder.exists() and any(folder.iterdir())) or people.exists()):
@@ -120,7 +119,7 @@ def run_experiment(
     try:
         if not prepared.resumed:
             settle(people, prepared.train.examples, settings)
-        (_run_in_process if engine == "inprocess" else run_on_flower)(settings, journal, on_progress)
+        (_run_in_process if prepared.engine == "inprocess" else run_on_flower)(settings, journal, on_progress)
     except KeyboardInterrupt:
         interrupted = True
     finally:

@@ -143,6 +143,19 @@ def test_publishing_stores_the_global_model_in_the_devices_own_home(tmp_path: Pa
     assert answer.scores.total == len(examples)
 
 
+def test_no_score_leaves_a_device_that_demands_protection(tmp_path: Path, small: Small, examples: list[Example]) -> None:
+    settings = small(privacy="none")
+    home = home_with(tmp_path, examples, DevicePolicy(allow_unprotected=False))
+    assert publish(PublishOrder(order_for(settings).model, 1, float("inf"), 0.0), settings, home).scores is None
+
+
+def test_a_ledger_that_is_gone_is_not_a_fresh_budget(tmp_path: Path, small: Small, examples: list[Example]) -> None:
+    settings = small()
+    home = home_with(tmp_path, examples)
+    (home.root / "ledger.json").unlink()
+    assert learn(order_for(settings), settings, home, device=0) == Declined("budget", 1)
+
+
 def test_no_score_leaves_a_device_under_privacy(tmp_path: Path, small: Small, examples: list[Example]) -> None:
     settings = small()
     home, order = home_with(tmp_path, examples), order_for(settings)

