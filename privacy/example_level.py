@@ -172,7 +172,7 @@ class GhostClippedSum:
             return self(x[kept], mask[kept], labels[kept]) if bool(kept.any()) else _zeros(self._own)
         self._module.disable_hooks()
         with _quiet_hooks():
-            (factors * losses).sum().backward()
+            (factors * losses).sum().backward()  # type: ignore[no-untyped-call]
         self._module.enable_hooks()
         sums = {name: p.grad if p.grad is not None else torch.zeros_like(p) for name, p in self._own.items()}
         for parameter in self._own.values():

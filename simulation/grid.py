@@ -99,6 +99,8 @@ def _shallow_copy(records: RecordDict) -> RecordDict:
     """New records with the same arrays and values in them."""
     copy = RecordDict()
     for name, record in records.items():
-        values: Any = dict(record)
-        copy[name] = type(record)(values)
+        fresh: Any = type(record)()
+        for key, value in record.items():
+            fresh[key] = value
+        copy[name] = fresh
     return copy
