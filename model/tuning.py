@@ -11,16 +11,17 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
+from model.checkpoint import write_durably
 from model.classifier import EmotionClassifier, Layer, build_classifier, find_model, source_of
 from model.refusal import Refusal
 from model.settings import RunSettings
@@ -119,13 +120,10 @@ class TrunkCache:
 
     def _read(self) -> dict[str, Tensor]:
         try:
-            return load_file(str(self._path)) if self._path.exists() else {}
+            # Read and not mapped: mapped files stay resident, 0.16 MB a round in a simulation of 20 people.
+            return load_tensors(self._path.read_bytes()) if self._path.exists() else {}
         except (SafetensorError, OSError):
             return {}
 
     def _write(self, outputs: dict[str, Tensor]) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self._path.with_suffix(".partial")
-        save_file({key: output.contiguous() for key, output in outputs.items()}, str(temporary))
-        os.chmod(temporary, 0o600)
-        temporary.replace(self._path)
+        write_durably(self._path, save_tensors({key: output.contiguous() for key, output in outputs.items()}))
