@@ -141,9 +141,12 @@ class CheckpointStore:
 
 
 def write_durably(path: Path, content: bytes) -> None:
-    """Write a file so that after a crash it is either the old one or the new one, whole, and readable by its owner only."""
+    """Write a file so that after a crash it is either the old one or the new one, whole, and readable by its owner only.
+
+    One writer at a time. What a killed one left behind has a fixed name, so that the next takes it away.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    temporary = path.with_name(f".{path.name}.partial")
     try:
         with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
             file.write(content)

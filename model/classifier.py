@@ -59,13 +59,14 @@ class EmotionClassifier(nn.Module):
     ``blocks`` are chained in order; the first ``cut`` are frozen and run without dropout. Raises nothing of its own.
     """
 
-    def __init__(self, blocks: dict[str, nn.Module], tokenizer: Tokenizer, *, base_digest: str, positions: int) -> None:
+    def __init__(self, blocks: dict[str, nn.Module], tokenizer: Tokenizer, *, base_digest: str, positions: int, pretrained: bool) -> None:
         super().__init__()
         self.blocks = nn.ModuleDict(blocks)
         self.tokenizer = tokenizer
         self.base_digest = base_digest
         self.cut = 0
         self.positions = positions
+        self.pretrained = pretrained
 
     def upper(self) -> nn.Module:
         """The trained blocks as one module, ``(x, mask) -> logits (B, 4)``; parameters keep their names."""
@@ -258,7 +259,9 @@ def build_classifier(name: str, folder: Path, *, dropout: float, seed: int) -> E
         pooler = blocks.pop("pooler", None)
         width = 2 * LSTM_WIDTH if row.body == "lstm" else config.hidden_size
         blocks["head"] = Head(width, dropout, pooler if isinstance(pooler, nn.Linear) else None)
-    return EmotionClassifier(blocks, tokenizer, base_digest=base_digest, positions=config.max_position_embeddings)
+    return EmotionClassifier(
+        blocks, tokenizer, base_digest=base_digest, positions=config.max_position_embeddings, pretrained=pooler is not None
+    )
 
 
 def source_of(name: str) -> str:

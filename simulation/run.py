@@ -43,6 +43,8 @@ class Prepared:
     """Entries of each virtual person."""
     parameters: int
     """Trained parameters, which are what travels."""
+    pretrained: bool
+    """False if the model's body is drawn at random and has read no Korean yet."""
     engine: str
     resumed: bool = False
 
@@ -73,8 +75,8 @@ def prepare(settings: RunSettings, *, engine: str = "inprocess") -> Prepared:
                 f"a person holds {largest} entries and delta {settings.delta:g} covers at most {plan.most_entries} (delta <= n^-1.5); "
                 f"use --delta {largest**-1.5:.0e} or smaller, or more clients"
             )
-    parameters = tuned_classifier(settings).read().size
-    return Prepared(settings, train, test, tuple(map(len, parts)), parameters, engine)
+    classifier = tuned_classifier(settings)
+    return Prepared(settings, train, test, tuple(map(len, parts)), classifier.read().size, classifier.pretrained, engine)
 
 
 def resume(folder: Path, *, engine: str = "inprocess") -> Prepared:

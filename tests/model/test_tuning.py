@@ -265,7 +265,8 @@ def test_a_truncated_file_is_computed_anew(tmp_path: Path, share: float) -> None
 
 def test_what_a_killed_writer_left_is_in_nobodys_way(tmp_path: Path) -> None:
     cache(tmp_path)[0].rows(TEXTS)
-    only_file(tmp_path).with_suffix(".partial").write_bytes(b"half")
+    written = only_file(tmp_path)
+    written.with_name(f".{written.name}.partial").write_bytes(b"half")
     kept, classifier = cache(tmp_path)
     assert difference(kept.rows(TEXTS[:2]), classifier.lower(classifier.encode(TEXTS[:2], max_tokens=64))) < 1e-5
     assert only_file(tmp_path).suffix == ".safetensors"
