@@ -22,6 +22,7 @@ from model.classifier import find_model, source_of
 from model.examples import bundled_diaries, test_examples, training_examples
 from model.records import GlobalModel, Update, arrays_of, decode_train_order, encode_reply
 from model.settings import RunSettings
+from model.training import local_generator
 from model.tuning import tuned_classifier
 from model.weights import Weights
 from server.app import app as server_app
@@ -51,6 +52,10 @@ def write_task(folder: Path) -> dict[str, Any]:
     task = asdict(settings) | {
         "clients_a_round": round(settings.fraction * settings.clients),
         "body": str(find_model(source_of(settings.model))),
+        "seeds": [
+            [local_generator(settings.seed, round=number, device=person).initial_seed() for person in range(PEOPLE)]
+            for number in range(1, settings.rounds + 1)
+        ],
     }
     (folder / "task.json").write_text(json.dumps(task, indent=1))
     save_file(_plainly_named(tuned_classifier(settings).read()), folder / "start.safetensors")

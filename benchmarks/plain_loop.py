@@ -38,7 +38,7 @@ def training(task_folder: Path, out: Path) -> dict[str, Any]:
         change = {name: torch.zeros_like(value) for name, value in weights.items()}
         for person in chosen:
             network.load_state_dict(weights)
-            train(network, people[person], task, seed=(task["seed"] * 1_000_003 + round) * 1_000_003 + person)
+            train(network, people[person], task, seed=task["seeds"][round - 1][person])
             for name, trained in network.state_dict().items():
                 change[name] += (trained - weights[name]) * len(people[person])
         entries = sum(len(people[person]) for person in chosen)

@@ -28,6 +28,8 @@ def show_start(console: Console, prepared: Prepared) -> None:
     console.print(
         f"[bold]model[/]     {settings.model}, tuning {settings.tuning}: {prepared.parameters:,} parameters are trained and travel"
     )
+    if not prepared.pretrained:
+        console.print("          its body is not pretrained: it starts from chance, and under privacy it stays near it")
     console.print(f"[bold]privacy[/]   {privacy_line(settings)}")
 
 
