@@ -7,8 +7,10 @@ from pathlib import Path
 
 import torch
 
+from client.compression import rounded
 from client.home import Home
 from model.classifier import EmotionClassifier, find_model, source_of
+from model.normalization import TEXT_STEP
 from model.records import Declined, GlobalModel, Published, PublishOrder, TrainOrder, Update
 from model.refusal import Refusal
 from model.settings import RunSettings
@@ -43,7 +45,10 @@ def learn(order: TrainOrder, settings: RunSettings, home: Home, *, device: int) 
     else:
         train_plainly(classifier, entries, settings, local_generator(settings.seed, round=order.round, device=device))
     weight = 1.0 if plan is not None else float(len(entries))
-    return Update(classifier.read() - order.model.weights, weight, order.round)
+    difference = classifier.read() - order.model.weights
+    if settings.update_precision == "fp16":
+        difference = rounded(difference, home.cache, run=order.run)
+    return Update(difference, weight, order.round, settings.update_precision)
 
 
 def publish(order: PublishOrder, settings: RunSettings, home: Home) -> Published:
@@ -93,6 +98,8 @@ def _require_same_body(model: GlobalModel, classifier: EmotionClassifier) -> Non
     ):
         if theirs != ours:
             raise OtherBody(f"the server's {what} is {theirs[:12]} and this device has {ours[:12]}; install the same one on both")
+    if model.text_step != TEXT_STEP:
+        raise OtherBody(f"the server prepares text by step {model.text_step} and this device by step {TEXT_STEP}; update the older one")
 
 
 def _classifier(settings: RunSettings, home: Home) -> EmotionClassifier:

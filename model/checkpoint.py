@@ -19,10 +19,12 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
 
+from model.normalization import TEXT_STEP
 from model.refusal import Refusal
 from model.weights import Weights
 
-FORMAT = 1
+FORMAT = 2
+"""2: a manifest names the text step."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +39,8 @@ class Manifest:
     tuning: str
     base_digest: str
     tokenizer_digest: str
+    text_step: int
+    """Version of the rules that prepared every text the weights have seen (:mod:`model.normalization`)."""
     round: int
     scores: dict[str, Any]
     """Rates of the server's test set, for people; empty where nobody scored it (on a device)."""
@@ -77,6 +81,7 @@ class CheckpointStore:
             tuning=tuning,
             base_digest=base_digest,
             tokenizer_digest=tokenizer_digest,
+            text_step=TEXT_STEP,
             round=round,
             scores=dict(scores or {}),
             epsilon=epsilon,
@@ -107,15 +112,22 @@ class CheckpointStore:
         """The manifest of one version."""
         path = self._folder(version) / "manifest.json"
         try:
-            manifest = Manifest(**json.loads(path.read_bytes()))
-            if manifest.version != version or not isinstance(manifest.digest, str):
+            content = json.loads(path.read_bytes())
+            found = content.get("format")
+            manifest = Manifest(**content) if found == FORMAT else None
+            if manifest is not None and (manifest.version != version or not isinstance(manifest.digest, str)):
                 raise ValueError
         except FileNotFoundError:
             raise Refusal(f"there is no checkpoint version {version} in '{self.root}'; it keeps the last {self._keep}") from None
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, AttributeError):
             raise Refusal(f"'{path}' is damaged; remove that version's folder and take an older one") from None
-        if manifest.format != FORMAT:
-            raise Refusal(f"'{path}' has format {manifest.format} and this program reads {FORMAT}; update one of them")
+        if manifest is None:
+            raise Refusal(f"'{path}' has format {found} and this program reads {FORMAT}; use the program that wrote it, or train anew")
+        if manifest.text_step != TEXT_STEP:
+            raise Refusal(
+                f"'{path}' belongs to text step {manifest.text_step} and this program prepares text by step {TEXT_STEP}; "
+                "use a checkpoint of that step"
+            )
         return manifest
 
     def load(self, manifest: Manifest) -> Weights:

@@ -26,6 +26,7 @@ from transformers import BertConfig, BertModel
 
 from model.emotions import EMOTIONS
 from model.examples import Batch
+from model.normalization import normalized
 from model.refusal import Refusal
 from model.scores import Scores
 from model.tokenizer import Tokenizer, load_tokenizer
@@ -73,8 +74,8 @@ class EmotionClassifier(nn.Module):
         return Chain(dict(list(self.blocks.items())[self.cut :]))
 
     def encode(self, texts: Sequence[str], *, max_tokens: int) -> list[Tensor]:
-        """Token ids of each text, (S,) int64."""
-        return [torch.tensor(ids) for ids in self.tokenizer.encode(texts, max_tokens=max_tokens)]
+        """Token ids of each text after the text step, (S,) int64."""
+        return [torch.tensor(ids) for ids in self.tokenizer.encode([normalized(text) for text in texts], max_tokens=max_tokens)]
 
     @torch.no_grad()
     def lower(self, entries: Sequence[Tensor], *, batch_size: int = 64) -> list[Tensor]:

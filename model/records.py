@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
+from model.normalization import TEXT_STEP
 from model.refusal import Refusal
 from model.scores import Scores
 from model.weights import Weights
@@ -31,16 +32,20 @@ OUTGOING_KEYS: Mapping[str, frozenset[str]] = {
 }
 
 
+DTYPES = {"fp32": "<f4", "fp16": "<f2"}
+"""What an update's values travel as."""
+
 RECORD_KINDS: Mapping[str, type] = {ARRAYS: ArrayRecord, REPLY: ConfigRecord, METRICS: MetricRecord}
 
 
 @dataclass(frozen=True)
 class GlobalModel:
-    """The shared part of both orders: the weights, and the body and tokenizer to which alone they belong."""
+    """The shared part of both orders: the weights, and the body, tokenizer and text step to which alone they belong."""
 
     weights: Weights
     base_digest: str
     tokenizer_digest: str
+    text_step: int = TEXT_STEP
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,13 @@ class Update:
     difference: Weights
     weight: float
     round: int
+    precision: str = "fp32"
+    """What its values travel as; under fp16 they are representable there already (see ``client.learning``)."""
+
+    @property
+    def megabytes(self) -> float:
+        """Size of the values on their way, in MB (10^6 bytes)."""
+        return self.difference.size * np.dtype(DTYPES[self.precision]).itemsize / 1e6
 
 
 @dataclass(frozen=True)
@@ -127,7 +139,7 @@ def encode_reply(reply: Update | Declined | Published) -> RecordDict:
     if isinstance(reply, Update):
         records = RecordDict(
             {
-                ARRAYS: arrays_of(reply.difference),
+                ARRAYS: arrays_of(reply.difference, reply.precision),
                 METRICS: MetricRecord({"weight": reply.weight}),
                 REPLY: ConfigRecord({"kind": "update", "round": reply.round}),
             }
@@ -151,9 +163,9 @@ def decode_reply(records: RecordDict) -> Update | Declined | Published:
         config = _config(records, REPLY)
         kind, round = config["kind"], int(config["round"])
         if kind == "update":
-            return Update(
-                weights_of(_record(records, ARRAYS, ArrayRecord)), float(_record(records, METRICS, MetricRecord)["weight"]), round
-            )
+            arrays = _record(records, ARRAYS, ArrayRecord)
+            precision = "fp16" if any(array.dtype == "float16" for array in arrays.values()) else "fp32"
+            return Update(weights_of(arrays), float(_record(records, METRICS, MetricRecord)["weight"]), round, precision)
         if kind == "declined":
             reason = str(config["reason"])
             return Declined(reason if reason in DECLINE_REASONS else "not-ready", round)
@@ -188,16 +200,18 @@ def _is_allowed(key: str, value: object) -> bool:
     return isinstance(value, int if key == "round" else (int, float))
 
 
-def arrays_of(weights: Weights) -> ArrayRecord:
-    """Weights as Flower's arrays."""
+def arrays_of(weights: Weights, precision: str = "fp32") -> ArrayRecord:
+    """Weights as Flower's arrays, in float32 or (``fp16``) rounded to half of that."""
+    dtype = DTYPES[precision]
     record = ArrayRecord()
     for name, array in weights.items():
-        record[name] = Array("float32", array.shape, "numpy.ndarray", _header_of(array.shape) + array.tobytes())
+        content = _header_of(array.shape, dtype) + array.astype(dtype, copy=False).tobytes()
+        record[name] = Array(np.dtype(dtype).name, array.shape, "numpy.ndarray", content)
     return record
 
 
 def weights_of(arrays: ArrayRecord) -> Weights:
-    """Flower's arrays as weights, without copying; raises :class:`Refusal` for anything but float32 in NumPy's format."""
+    """Flower's arrays as weights, float32 ones without copying; :class:`Refusal` for anything but float32 or float16 in NumPy's format."""
     return Weights({name: _view(name, array) for name, array in arrays.items()})
 
 
@@ -207,9 +221,10 @@ def _view(name: str, array: Array) -> np.ndarray[Any, np.dtype[np.float32]]:
     try:
         length = 10 + int.from_bytes(array.data[8:10], "little")
         shape, fortran, dtype = _read_header(array.data[:length])
-        if dtype != np.float32:
-            raise Refusal(f"array '{name[:60]}' has dtype {dtype}; weights are float32")
-        return np.frombuffer(array.data, dtype=np.float32, offset=length).reshape(shape, order="F" if fortran else "C")
+        if dtype not in (np.float32, np.float16):
+            raise Refusal(f"array '{name[:60]}' has dtype {dtype}; weights are float32, or float16 on their way")
+        values = np.frombuffer(array.data, dtype=dtype, offset=length).reshape(shape, order="F" if fortran else "C")
+        return values.astype(np.float32, copy=False)
     except Refusal:
         raise
     except (ValueError, TypeError, LookupError, SyntaxError, tokenize.TokenError, EOFError, MemoryError, RecursionError):
@@ -217,10 +232,10 @@ def _view(name: str, array: Array) -> np.ndarray[Any, np.dtype[np.float32]]:
 
 
 @lru_cache(maxsize=1024)
-def _header_of(shape: tuple[int, ...]) -> bytes:
-    """NumPy's header (format 1.0) of a float32 array; np.save writes the same one, and takes most of its time for it."""
+def _header_of(shape: tuple[int, ...], dtype: str) -> bytes:
+    """NumPy's header (format 1.0) of such an array; np.save writes the same one, and takes most of its time for it."""
     stream = io.BytesIO()
-    np.lib.format.write_array_header_1_0(stream, {"descr": "<f4", "fortran_order": False, "shape": shape})
+    np.lib.format.write_array_header_1_0(stream, {"descr": dtype, "fortran_order": False, "shape": shape})
     return stream.getvalue()
 
 
@@ -237,12 +252,12 @@ def _read_header(header: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
 
 
 def _model_keys(model: GlobalModel) -> dict[str, Any]:
-    return {"base-digest": model.base_digest, "tokenizer-digest": model.tokenizer_digest}
+    return {"base-digest": model.base_digest, "tokenizer-digest": model.tokenizer_digest, "text-step": model.text_step}
 
 
 def _model(records: RecordDict, config: Mapping[str, Any]) -> GlobalModel:
     weights = weights_of(_record(records, ARRAYS, ArrayRecord))
-    return GlobalModel(weights, str(config["base-digest"]), str(config["tokenizer-digest"]))
+    return GlobalModel(weights, str(config["base-digest"]), str(config["tokenizer-digest"]), int(config["text-step"]))
 
 
 def _config(records: RecordDict, name: str) -> Mapping[str, Any]:

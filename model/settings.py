@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,8 @@ from model.refusal import Refusal
 
 BUNDLED = "samples"
 PARTITIONS = ("auto", "author", "iid", "dirichlet")
-TUNINGS = ("head", "top2", "lora", "full")
+TUNINGS = ("head", "top<k>", "lora", "full")
+PRECISIONS = ("fp32", "fp16")
 PRIVACY_KINDS = ("none", "example")
 FORMATS = ("auto", "tsv", "csv", "jsonl", "parquet", "kote")
 CLASS_WEIGHTS = ("none", "balanced")
@@ -32,12 +34,15 @@ class RunSettings:
 
     # what is learned
     model: str = _option("compact", "compact, lstm, kobert, mbert, a folder of a BERT-family model, or a hub id")
-    tuning: str = _option("head", "which parameters are trained and travel: head, top2, lora or full")
+    tuning: str = _option("head", "which parameters are trained and travel: head, top<k> (top2: two layers and the head), lora or full")
+    start: str = _option("", "weights to start from: emotion-v1 (bundled), or a folder of checkpoints; empty: a new head")
     dropout: float = _option(0.3, "dropout before the classifier and, where trained, inside the body")
     max_tokens: int = _option(64, "longest entry in tokens; what is longer is cut at the end")
 
     # from what
-    data: str = _option(BUNDLED, "training data: samples (bundled diaries), a TSV, CSV, JSONL or Parquet file, or a hub id")
+    data: str = _option(
+        BUNDLED, "training data: samples (bundled diaries), a TSV, CSV, JSONL or Parquet file, a hub id, or several of these with commas"
+    )
     test_data: str = _option("", "test data; empty: the bundled test authors, or a fifth held out of --data")
     data_format: str = _option("auto", "auto, tsv, csv, jsonl, parquet or kote (KOTE's 44 labels, by the KOTE-4 rule)")
     text_column: str = _option("", "column that holds the text; empty: guessed")
@@ -63,6 +68,7 @@ class RunSettings:
     weight_decay: float = _option(0.01, "decoupled weight decay of AdamW")
     gradient_clip: float = _option(1.0, "largest gradient norm of a step without DP")
     class_weights: str = _option("none", "none, or balanced: weigh the loss by inverse class frequency (not under DP)")
+    update_precision: str = _option("fp32", "fp32, or fp16: half the bytes; what rounding loses is added to the device's next update")
     update_norm_limit: float = _option(1000.0, "the server refuses an update whose L2 norm is larger")
     seed: int = _option(7, "seed of initial head, shuffling, dropout and partition; never of privacy noise")
 
@@ -82,7 +88,9 @@ class RunSettings:
             _check_type(field, getattr(self, field.name))
         _one_of("data-format", self.data_format, FORMATS)
         _one_of("partition", self.partition, PARTITIONS)
-        _one_of("tuning", self.tuning, TUNINGS)
+        if not re.fullmatch(r"head|lora|full|top[1-9]\d?", self.tuning):
+            raise Refusal(f"tuning is '{self.tuning}'; choose one of {', '.join(TUNINGS)}, for instance top2")
+        _one_of("update-precision", self.update_precision, PRECISIONS)
         _one_of("privacy", self.privacy, PRIVACY_KINDS)
         _one_of("class-weights", self.class_weights, CLASS_WEIGHTS)
         for name in ("clients", "rounds", "local_epochs", "batch_size"):

@@ -3,7 +3,7 @@
 | tuning | trained | frozen trunk, kept per entry |
 |---|---|---|
 | ``head`` | pooler and classifier | everything below, one vector per entry |
-| ``top2`` | the last two layers and the head | embeddings and the layers below |
+| ``top<k>`` | the last k layers (all if there are fewer) and the head | embeddings and the layers below |
 | ``lora`` | rank-8 additions to query and value of every layer (Hu et al. 2021), and the head | embeddings |
 | ``full`` | everything | nothing |
 """
@@ -54,13 +54,13 @@ def tune(classifier: EmotionClassifier, tuning: str, *, seed: int) -> EmotionCla
         classifier.cut = 0
     elif tuning == "head":
         classifier.cut = names.index("head")
-    elif tuning == "top2":
-        classifier.cut = names.index(layers[-2:][0])
+    elif tuning.startswith("top"):
+        classifier.cut = names.index(layers[-int(tuning[3:]) :][0])
     elif tuning == "lora":
         _add_low_rank(classifier, seed)
         classifier.cut = names.index(layers[0])
     else:
-        raise Refusal(f"tuning is '{tuning}'; choose one of head, top2, lora, full")
+        raise Refusal(f"tuning is '{tuning}'; choose one of head, top<k>, lora, full")
     for name in names[: classifier.cut]:
         classifier.blocks[name].requires_grad_(False)
     return classifier

@@ -12,7 +12,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
 from flwr.serverapp import Grid
@@ -89,7 +89,7 @@ class FederatedAveraging(FedAvg):
         nodes = self._sample(grid, self._settings.fraction, seed=2 * round)
         self._asked.update(nodes)
         self._journal.note_most_asked(self.most_asked)  # on disk before a device is asked: a crash can only over-count
-        self._model = GlobalModel(weights_of(arrays), self._model.base_digest, self._model.tokenizer_digest)
+        self._model = replace(self._model, weights=weights_of(arrays))
         plan = PlanNumbers(**vars(self.plan)) if self.plan is not None else None
         order = encode_train_order(TrainOrder(self._model, self._journal.run, round, plan))
         return self._messages(order, nodes, MessageType.TRAIN)
@@ -102,7 +102,7 @@ class FederatedAveraging(FedAvg):
             if update is not None:
                 mean.add(update.difference, update.weight)
                 self.tally.trained += 1
-                self.tally.mb_sent_per_client = max(self.tally.mb_sent_per_client, update.difference.megabytes)
+                self.tally.mb_sent_per_client = max(self.tally.mb_sent_per_client, update.megabytes)
         if not self.tally.trained:
             return None, None
         after = self._model.weights + mean.value()
@@ -114,7 +114,7 @@ class FederatedAveraging(FedAvg):
             return []
         round = self._rounds_done + server_round
         nodes = self._sample(grid, self._settings.fraction_evaluate, seed=2 * round + 1)
-        model = GlobalModel(weights_of(arrays), self._model.base_digest, self._model.tokenizer_digest)
+        model = replace(self._model, weights=weights_of(arrays))
         order = encode_publish_order(PublishOrder(model, round, self.epsilon, self._settings.delta if self.plan else 0.0))
         return self._messages(order, nodes, MessageType.EVALUATE)
 
@@ -183,6 +183,8 @@ def check_update(update: Update, shapes: Shapes, *, round: int, settings: RunSet
     """Raise :class:`Refusal` unless the update is of this round, has the model's names and shapes, is finite and small enough."""
     if update.round != round:
         raise Refusal(f"the update is of round {update.round} and this is round {round}; it came too late")
+    if update.precision != settings.update_precision:
+        raise Refusal(f"the update came in {update.precision} and the run's update-precision is {settings.update_precision}")
     if settings.privacy != "none" and update.weight != 1.0:
         raise Refusal(f"the update weighs {update.weight} and under DP every device weighs 1; the device must run the same version")
     if not 0 < update.weight <= 1e6:

@@ -139,8 +139,8 @@ def test_frozen_parameters_do_not_even_get_a_gradient() -> None:
 
 
 def test_an_unknown_tuning_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(Refusal, match="head, top2, lora, full"):
-        tune(build_classifier("lstm", COMPACT, dropout=0.0, seed=1), "top9", seed=1)
+    with pytest.raises(Refusal, match="head, top<k>, lora, full"):
+        tune(build_classifier("lstm", COMPACT, dropout=0.0, seed=1), "bitfit", seed=1)
 
 
 # LoRA
