@@ -19,6 +19,8 @@ app = typer.Typer(
     add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False
 )  # locals may hold diary text
 console = Console()
+model_commands = typer.Typer(no_args_is_help=True, help="Make the models that are bundled.")
+app.add_typer(model_commands, name="model")
 
 SET_BY_COMMAND = ("people", "out")
 
@@ -59,6 +61,34 @@ def simulate(
     show_end(console, finished)
     if finished.interrupted:
         raise typer.Exit(130)
+
+
+@model_commands.command()
+def pretrain(
+    data: Annotated[Path, typer.Option(help="folder that holds nsmc/, goemotions_ko/, chatbot/ and kote/ (to keep its rows apart)")],
+    out: Annotated[Path, typer.Option(help="folder for the vocabulary, the state and the finished model; one that was begun goes on")],
+    tokens: Annotated[int, typer.Option(help="how much is read in all; a run may be given more before its last third")] = 40_000_000,
+    threads: Annotated[int, typer.Option(help="threads of the processor; 0: all cores")] = 0,
+) -> None:
+    """Make the compact model again: learn its vocabulary, pretrain its body, write config, tokenizer and fp16 weights.
+
+    Stopping it (Ctrl-C) loses at most three minutes; the same command goes on. Uses a GPU where PyTorch finds one.
+    """
+    import torch
+
+    from model.pretrain import PretrainSettings, make_compact
+    from simulation.progress import PretrainingProgress
+
+    settings = PretrainSettings(tokens=tokens)
+    if threads:
+        torch.set_num_threads(threads)
+    with PretrainingProgress(console, settings) as progress:
+        folder, at = make_compact(data, out, settings, on_stage=progress.say, on_progress=progress.update)
+    console.print(
+        f"{at.tokens:,} tokens in {at.step:,} steps and {at.seconds / 3600:.2f} hours; in nats: masked token {at.masked_loss:.2f}, "
+        f"rating {at.rating_loss:.2f}, labels {at.label_loss:.2f}"
+    )
+    console.print(f"the model lies in {folder}; try it: healing simulate --model {folder}", soft_wrap=True)
 
 
 def _with_settings_as_options(command: Callable[..., None]) -> Callable[..., None]:

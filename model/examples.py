@@ -9,8 +9,8 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from model.emotions import EMOTIONS, Emotion
+from model.normalization import normalized
 from model.refusal import Refusal
 from model.settings import BUNDLED, RunSettings
 
@@ -32,6 +33,19 @@ KOTE_EMOTIONS: dict[int, Emotion] = {
     41: Emotion.ANXIETY, 18: Emotion.ANXIETY,
 }  # fmt: skip
 """KOTE-4: 기쁨, 행복, 즐거움/신남; 슬픔, 서러움; 화남/분노; 불안/걱정, 공포/무서움. A row counts if it names exactly one."""
+
+GOEMOTIONS: dict[int, Emotion] = {
+    label: emotion
+    for emotion, labels in {
+        Emotion.JOY: (17, 1, 13, 15, 18, 21, 23),
+        Emotion.SADNESS: (25, 16, 9, 24),
+        Emotion.ANGER: (2, 3, 11),
+        Emotion.ANXIETY: (14, 19),
+    }.items()
+    for label in labels
+}
+"""GoEmotions: joy, amusement, excitement, gratitude, love, pride, relief; sadness, grief, disappointment, remorse; anger,
+annoyance, disgust; fear, nervousness. A row counts if it names exactly one group, whatever else it names."""
 
 csv.field_size_limit(10 * 1024 * 1024)
 
@@ -63,13 +77,17 @@ class Corpus:
     bad_rows: tuple[tuple[int, str], ...] = ()
     """Line number and reason of each unreadable row."""
     outside_rule: int = 0
-    """Rows that a benchmark's rule leaves out (KOTE rows that do not name exactly one of the four emotions)."""
+    """Rows of KOTE or GoEmotions that do not name exactly one of the four emotions."""
+    also_tested: int = 0
+    """Rows left out of training because the same sentence stands in the test data."""
 
     def account(self) -> str:
         """One line for a person: how many were read, how many not, and where the first of those stand."""
         parts = [f"{len(self.examples)} entries from {self.source}"]
         if self.outside_rule:
-            parts.append(f"{self.outside_rule} rows left out by the KOTE-4 rule")
+            parts.append(f"{self.outside_rule} rows left out that do not name exactly one emotion")
+        if self.also_tested:
+            parts.append(f"{self.also_tested} left out because they also stand in the test data")
         if self.bad_rows:
             first = "; ".join(f"line {number}: {reason}" for number, reason in self.bad_rows[:3])
             parts.append(f"{len(self.bad_rows)} bad rows skipped ({first}{'; ...' if len(self.bad_rows) > 3 else ''})")
@@ -96,7 +114,7 @@ def test_examples(settings: RunSettings) -> Corpus:
 
 
 def read_examples(source: str, *, data_format: str = "auto", columns: Columns = Columns()) -> Corpus:
-    """Read labelled sentences from a file (TSV, CSV, JSONL, Parquet, KOTE), or from a hub data set by name.
+    """Read labelled sentences from a file (TSV, CSV, JSONL, Parquet, KOTE, GoEmotions), or from a hub data set by name.
 
     Raises :class:`Refusal` for a missing or empty file, an encoding that is not UTF-8, columns that cannot be found
     and labels that are none of the four emotions. Rows without text or with the wrong number of fields are counted.
@@ -111,11 +129,12 @@ def read_examples(source: str, *, data_format: str = "auto", columns: Columns = 
     if path.stat().st_size == 0:
         raise Refusal(f"'{source}' is empty; name a file with a header line and one labelled entry per row")
     try:
-        if data_format == "kote" or (data_format == "auto" and _looks_like_kote(path)):
-            return _read_kote(path)
+        for name, (cells_of, rule) in _NUMBERED.items():
+            if data_format == name or (data_format == "auto" and _looks_numbered(path, cells_of)):
+                return _read_numbered(path, cells_of, rule, name)
         suffix = f".{data_format}" if data_format != "auto" else path.suffix.lower()
         if suffix not in _READERS:
-            raise Refusal(f"'{source}' ends in '{path.suffix}'; rename it or say data-format tsv, csv, jsonl, parquet or kote")
+            raise Refusal(f"'{source}' ends in '{path.suffix}'; rename it or say data-format tsv, csv, jsonl, parquet, kote or goemotions")
         return _from_rows(source, _READERS[suffix](path), columns)
     except UnicodeDecodeError:
         convert = f"iconv -f cp949 -t utf-8 '{path.name}' > 'utf8-{path.name}'"
@@ -145,20 +164,47 @@ def bundled_diaries() -> tuple[Corpus, Corpus]:
 
 def _train_and_test(settings: RunSettings) -> tuple[Corpus, Corpus]:
     columns = Columns(settings.text_column, settings.label_column, settings.author_column)
-    if settings.data == BUNDLED:
-        train, test = bundled_diaries()
-    else:
-        train = read_examples(settings.data, data_format=settings.data_format, columns=columns)
-        test = train
-    if settings.test_data == BUNDLED:
-        test = bundled_diaries()[1]
-    elif settings.test_data:
-        test = read_examples(settings.test_data, data_format=settings.data_format, columns=columns)
-    if test is train:
-        return _hold_out(train, settings.seed)
-    if settings.test_data == settings.data:
+    if settings.test_data and settings.test_data == settings.data:
         raise Refusal(f"test-data and data are both '{settings.data}'; leave test-data empty to hold a fifth out of it")
-    return train, test
+    train = _joined([_read_source(source, 0, settings, columns) for source in _sources(settings.data)])
+    if settings.test_data:
+        test = _joined([_read_source(source, 1, settings, columns) for source in _sources(settings.test_data)])
+    elif settings.data == BUNDLED:
+        test = bundled_diaries()[1]
+    else:
+        train, test = _hold_out(train, settings.seed)
+    return _without(train, test), test
+
+
+def _sources(named: str) -> list[str]:
+    if "," in named and not Path(named).exists():
+        return [source.strip() for source in named.split(",") if source.strip()]
+    return [named]
+
+
+def _read_source(source: str, part: int, settings: RunSettings, columns: Columns) -> Corpus:
+    if source == BUNDLED:
+        return bundled_diaries()[part]
+    return read_examples(source, data_format=settings.data_format, columns=columns)
+
+
+def _joined(corpora: list[Corpus]) -> Corpus:
+    """Several sources as one, whose name is the account of each."""
+    if len(corpora) == 1:
+        return corpora[0]
+    return Corpus(
+        tuple(example for corpus in corpora for example in corpus.examples),
+        "; ".join(corpus.account() for corpus in corpora),
+    )
+
+
+def _without(train: Corpus, test: Corpus) -> Corpus:
+    """``train`` without the sentences that ``test`` holds (compared after the text step): they would be scored by heart."""
+    tested = {normalized(example.text) for example in test.examples}
+    kept = tuple(example for example in train.examples if normalized(example.text) not in tested)
+    if not kept:
+        raise Refusal(f"every entry of {train.source} stands in the test data too; name other test data")
+    return replace(train, examples=kept, also_tested=len(train.examples) - len(kept))
 
 
 def _hold_out(corpus: Corpus, seed: int) -> tuple[Corpus, Corpus]:
@@ -305,30 +351,47 @@ def _kote_cells(line: str) -> tuple[str, frozenset[int]] | None:
     return (cells[1].strip(), labels) if cells[1].strip() and max(labels) <= 43 else None
 
 
-def _looks_like_kote(path: Path) -> bool:
+def _goemotions_cells(line: str) -> tuple[str, frozenset[int]] | None:
+    """Text and label numbers of one GoEmotions line (text, comma-separated numbers 0 to 27), None if it is not one."""
+    cells = line.rstrip("\r\n").split("\t")
+    if len(cells) != 2 or not re.fullmatch(r"\d+(,\d+)*", cells[1]):
+        return None
+    labels = frozenset(int(number) for number in cells[1].split(","))
+    return (cells[0].strip(), labels) if cells[0].strip() and max(labels) <= 27 else None
+
+
+Cells = Callable[[str], tuple[str, frozenset[int]] | None]
+
+
+def _looks_numbered(path: Path, cells_of: Cells) -> bool:
     if path.suffix.lower() not in (".tsv", ".txt"):
         return False
     with path.open(encoding="utf-8-sig") as lines:
-        return _kote_cells(lines.readline()) is not None
+        return cells_of(lines.readline()) is not None
 
 
-def _read_kote(path: Path) -> Corpus:
+def _read_numbered(path: Path, cells_of: Cells, rule: dict[int, Emotion], name: str) -> Corpus:
     examples: list[Example] = []
     bad: list[tuple[int, str]] = []
     outside = 0
     with path.open(encoding="utf-8-sig") as lines:
         for number, line in enumerate(lines, start=1):
-            cells = _kote_cells(line)
+            cells = cells_of(line)
             if cells is None:
-                bad.append((number, "not id, text, label numbers"))
+                bad.append((number, f"not a line of {name}"))
                 continue
-            named = {KOTE_EMOTIONS[label] for label in cells[1] if label in KOTE_EMOTIONS}
+            named = {rule[label] for label in cells[1] if label in rule}
             if len(named) == 1:
                 examples.append(Example(cells[0], named.pop()))
             else:
                 outside += 1
     return _not_empty(Corpus(tuple(examples), str(path), tuple(bad), outside))
 
+
+_NUMBERED: dict[str, tuple[Cells, dict[int, Emotion]]] = {
+    "kote": (_kote_cells, KOTE_EMOTIONS),
+    "goemotions": (_goemotions_cells, GOEMOTIONS),
+}
 
 _READERS = {
     ".tsv": lambda path: _delimited_rows(path, "\t"),

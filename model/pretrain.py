@@ -49,9 +49,9 @@ class PretrainSettings:
     """``tokens`` is the whole budget, special tokens counted; ``batch_tokens`` is the size of a padded batch."""
 
     tokens: int = 40_000_000
-    batch_tokens: int = 4096
+    batch_tokens: int = 1024
     max_tokens: int = 128
-    learning_rate: float = 1e-3
+    learning_rate: float = 6e-4
     warmup: float = 0.03
     decay: float = 0.3
     weight_decay: float = 0.01
@@ -122,6 +122,8 @@ class Reader(nn.Module):
         config._attn_implementation = "eager"  # on two cores 1.1 times as fast as sdpa in bf16 at 20 tokens
         self.bert = BertModel(config)
         width = config.hidden_size
+        with torch.no_grad():
+            self.bert.embeddings.position_embeddings.weight.copy_(_waves(config.max_position_embeddings, width))
         self.transform = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width, eps=1e-6))
         self.bias = nn.Parameter(torch.zeros(config.vocab_size))
         self.rating = nn.Linear(width, RATINGS)
@@ -187,7 +189,7 @@ def make_compact(
     *,
     on_stage: Callable[[str], None],
     on_progress: Callable[[Progress], None],
-) -> Path:
+) -> tuple[Path, Progress]:
     """Read the corpora under ``data`` and make the compact model in ``out / "compact"``; what is there goes on.
 
     The vocabulary is learned once, from half of the sentences, and kept in ``out``. Uses a GPU where there is one.
@@ -205,9 +207,9 @@ def make_compact(
     config = json.loads((resources.files("model") / "assets" / "compact" / "config.json").read_text())
     on_stage("encoding the sentences")
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    pretrain(found.sentences, tokenizer, BertConfig.from_dict(config), out, settings, on_progress=on_progress, device=device)
+    at = pretrain(found.sentences, tokenizer, BertConfig.from_dict(config), out, settings, on_progress=on_progress, device=device)
     export_body(out, tokenizer, config, out / "compact")
-    return out / "compact"
+    return out / "compact", at
 
 
 def export_body(folder: Path, tokenizer: Tokenizer, config: dict[str, Any], target: Path) -> None:
@@ -336,6 +338,12 @@ def _positions(shape: torch.Size, most: int, shifted: float, generator: torch.Ge
     return torch.arange(start, start + shape[1]).repeat(shape[0], 1)
 
 
+def _waves(positions: int, width: int) -> Tensor:
+    """Sines and cosines (P, W) of Vaswani et al. 2017 at the other embeddings' scale: neighbours are alike from the start."""
+    angles = torch.arange(positions)[:, None] / 10000 ** (torch.arange(0, width, 2)[None, :] / width)
+    return 0.02 * 2**0.5 * torch.stack([angles.sin(), angles.cos()], dim=-1).reshape(positions, width)
+
+
 def _trapezoid(done: float, settings: PretrainSettings) -> float:
     return min(1.0, (done + 1e-4) / settings.warmup, max(0.0, 1.0 - done) / settings.decay)
 
@@ -344,9 +352,8 @@ def _save(out: Path, reader: Reader, optimizer: torch.optim.Optimizer, at: Progr
     tensors: dict[str, Tensor] = {}
     for name, parameter in reader.named_parameters():
         tensors[f"model:{name}"] = parameter.detach().cpu().contiguous()
-        for key in ("exp_avg", "exp_avg_sq"):
-            if parameter in optimizer.state:
-                tensors[f"{key}:{name}"] = optimizer.state[parameter][key].cpu().contiguous()
+        for key, value in optimizer.state.get(parameter, {}).items():  # a head has none before its first target
+            tensors[f"{key}:{name}"] = value.cpu().contiguous()
     told = {"progress": json.dumps(asdict(at)), "settings": _identity(settings)}
     write_durably(out / "state.safetensors", save_tensors(tensors, metadata=told))
 
@@ -363,8 +370,8 @@ def _restore(out: Path, reader: Reader, optimizer: torch.optim.Optimizer, settin
         for name, parameter in reader.named_parameters():
             parameter.data.copy_(stored.get_tensor(f"model:{name}"))
             if f"exp_avg:{name}" in stored.keys():  # noqa: SIM118 - not a dict
-                moments = {key: stored.get_tensor(f"{key}:{name}").to(parameter.device) for key in ("exp_avg", "exp_avg_sq")}
-                optimizer.state[parameter] = {"step": torch.tensor(float(at.step)), **moments}
+                kept = {key: stored.get_tensor(f"{key}:{name}") for key in ("step", "exp_avg", "exp_avg_sq")}
+                optimizer.state[parameter] = {key: value.to(parameter.device) for key, value in kept.items()}
     return at
 
 

@@ -20,7 +20,7 @@ PARTITIONS = ("auto", "author", "iid", "dirichlet")
 TUNINGS = ("head", "top<k>", "lora", "full")
 PRECISIONS = ("fp32", "fp16")
 PRIVACY_KINDS = ("none", "example")
-FORMATS = ("auto", "tsv", "csv", "jsonl", "parquet", "kote")
+FORMATS = ("auto", "tsv", "csv", "jsonl", "parquet", "kote", "goemotions")
 CLASS_WEIGHTS = ("none", "balanced")
 
 
@@ -44,7 +44,7 @@ class RunSettings:
         BUNDLED, "training data: samples (bundled diaries), a TSV, CSV, JSONL or Parquet file, a hub id, or several of these with commas"
     )
     test_data: str = _option("", "test data; empty: the bundled test authors, or a fifth held out of --data")
-    data_format: str = _option("auto", "auto, tsv, csv, jsonl, parquet or kote (KOTE's 44 labels, by the KOTE-4 rule)")
+    data_format: str = _option("auto", "auto, tsv, csv, jsonl, parquet, kote or goemotions (the last two by label numbers)")
     text_column: str = _option("", "column that holds the text; empty: guessed")
     label_column: str = _option("", "column that holds the emotion; empty: guessed")
     author_column: str = _option("", "column that names the author; empty: guessed")

@@ -81,10 +81,11 @@ def _kobert_tokenizer(path: Path) -> FastTokenizer:
     fast = FastTokenizer(Unigram(pieces, unk_id=0, byte_fallback=False))
     fast.normalizer = normalizers.Sequence(
         [
+            normalizers.Replace(Regex(r"[\s\x1c-\x1f]+"), " "),
             normalizers.Replace("``", '"'),
             normalizers.Replace("''", '"'),
             normalizers.NFKD(),
-            normalizers.StripAccents(),
+            normalizers.Replace(Regex(r"[\p{Mn}\x{302e}\x{302f}&&[^\x{034f}\x{fe00}-\x{fe0f}\x{e0100}-\x{e01ef}]]"), ""),
             normalizers.NFKC(),
             normalizers.Precompiled(charsmap),
             normalizers.Replace(Regex(r" {2,}"), " "),

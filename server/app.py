@@ -8,10 +8,13 @@ from pathlib import Path
 from flwr.app import ArrayRecord, Context, MetricRecord
 from flwr.serverapp import Grid, ServerApp
 
+from model.checkpoint import CheckpointStore, find_checkpoints
+from model.classifier import EmotionClassifier
 from model.records import GlobalModel, arrays_of, weights_of
 from model.refusal import Refusal
 from model.settings import RunSettings
 from model.tuning import tuned_classifier
+from model.weights import Weights
 from server.evaluation import Evaluation
 from server.journal import Journal
 from server.strategies import build_strategy
@@ -26,7 +29,7 @@ def main(grid: Grid, context: Context) -> None:
     journal = Journal(_run_folder(settings))
     journal.begin(settings)
     classifier = tuned_classifier(settings)
-    weights = classifier.read()
+    weights = starting_weights(settings, classifier) if settings.start else classifier.read()
     done = journal.catch_up()
     newest = journal.checkpoints.latest()
     if newest is not None:
@@ -44,6 +47,23 @@ def main(grid: Grid, context: Context) -> None:
 
     result = strategy.start(grid, arrays_of(weights), num_rounds=settings.rounds - done, evaluate_fn=close_round)
     journal.finish(evaluation.score(weights_of(result.arrays) if result.arrays else weights))
+
+
+def starting_weights(settings: RunSettings, classifier: EmotionClassifier) -> Weights:
+    """The weights of the newest checkpoint in ``settings.start``; :class:`Refusal` if they belong to another model."""
+    folder = find_checkpoints(settings.start)
+    store = CheckpointStore(folder)
+    manifest = store.latest()
+    if manifest is None:
+        raise Refusal(f"there is no checkpoint in '{folder}'; name the checkpoints/ folder of a run, or emotion-v1")
+    for what, theirs, ours in (
+        ("tuning", manifest.tuning, settings.tuning),
+        ("base model", manifest.base_digest, classifier.base_digest),
+        ("tokenizer", manifest.tokenizer_digest, classifier.tokenizer.digest),
+    ):
+        if theirs != ours:
+            raise Refusal(f"the checkpoint in '{folder}' has {what} {theirs[:12]} and this run has {ours[:12]}; make them the same")
+    return store.load(manifest)
 
 
 def _run_folder(settings: RunSettings) -> Path:

@@ -24,7 +24,8 @@ def partition(examples: Sequence[Example], settings: RunSettings) -> Partition:
     rng = np.random.default_rng([settings.seed, 2])
     kind = settings.partition
     if kind == "auto":
-        kind = "author" if len({example.author for example in examples} - {""}) >= settings.clients else "iid"
+        authors = {example.author for example in examples}
+        kind = "author" if "" not in authors and len(authors) >= settings.clients else "iid"
     if kind == "author":
         return by_author(examples, settings.clients, rng)
     if kind == "dirichlet":

@@ -9,6 +9,8 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
+from model.pretrain import PretrainSettings
+from model.pretrain import Progress as Pretraining
 from model.settings import RunSettings
 from server.journal import Journal, RoundRecord
 
@@ -42,6 +44,38 @@ class LiveProgress:
             self._rounds.update(self._task, completed=len(finished))
             self._told = _told(finished[-1]) if finished else "people are training"
         self._line.plain = f"{self._told} ... {answered % self._per_round} of {self._per_round} answers"
+
+
+class PretrainingProgress:
+    """A bar over the tokens read, with throughput and losses."""
+
+    def __init__(self, console: Console, settings: PretrainSettings) -> None:
+        self._console = console
+        self._bar = Progress(
+            TextColumn("tokens"), BarColumn(bar_width=28), TextColumn("{task.percentage:.1f} %"), TimeElapsedColumn(), TextColumn("left"),
+            TimeRemainingColumn(), TextColumn("{task.description}"), console=console, transient=True, speed_estimate_period=300,
+        )  # fmt: skip
+        self._task = self._bar.add_task("", total=settings.tokens)
+
+    def __enter__(self) -> PretrainingProgress:
+        self._bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._bar.stop()
+
+    def say(self, stage: str) -> None:
+        """Print what begins now."""
+        self._console.print(stage)
+
+    def update(self, at: Pretraining) -> None:
+        """Show where the pretraining stands."""
+        self._bar.update(
+            self._task,
+            completed=at.tokens,
+            description=f"{at.tokens / max(at.seconds, 1e-9):,.0f} tokens/s, nats: masked token {at.masked_loss:.2f}, "
+            f"rating {at.rating_loss:.2f}, labels {at.label_loss:.2f}",
+        )
 
 
 def _told(last: RoundRecord) -> str:

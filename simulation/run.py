@@ -20,6 +20,7 @@ from model.settings import RunSettings
 from model.tuning import tuned_classifier
 from privacy.plan import calibrated
 from server.app import app as server_app
+from server.app import starting_weights
 from server.journal import Journal, RoundRecord
 from simulation.flower_engine import run_on_flower
 from simulation.grid import RUN_ID, SERVER_NODE, InProcessGrid
@@ -76,6 +77,8 @@ def prepare(settings: RunSettings, *, engine: str = "inprocess") -> Prepared:
                 f"use --delta {largest**-1.5:.0e} or smaller, or more clients"
             )
     classifier = tuned_classifier(settings)
+    if settings.start:
+        starting_weights(settings, classifier)
     return Prepared(settings, train, test, tuple(map(len, parts)), classifier.read().size, classifier.pretrained, engine)
 
 

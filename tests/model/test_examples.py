@@ -193,7 +193,7 @@ def test_a_kote_file_is_recognised_by_itself_and_read_by_the_rule(tmp_path: Path
     assert [e.emotion.en for e in corpus.examples] == ["joy", "sadness", "anger", "anxiety"]
     assert corpus.outside_rule == 2
     assert [number for number, _ in corpus.bad_rows] == [7, 8]
-    assert "2 rows left out by the KOTE-4 rule" in corpus.account()
+    assert "2 rows left out that do not name exactly one emotion" in corpus.account()
 
 
 def test_data_format_kote_reads_a_file_of_any_name_and_a_bad_first_line(tmp_path: Path) -> None:
@@ -277,7 +277,7 @@ def test_a_folder_is_refused_with_what_to_name_instead(tmp_path: Path) -> None:
 
 def test_an_unknown_ending_is_refused_with_the_formats(tmp_path: Path) -> None:
     words = refusal_of(write(tmp_path / "diary.xlsx", f"{MARKER}\n"))
-    assert all(part in words for part in (".xlsx", "tsv, csv, jsonl, parquet or kote"))
+    assert all(part in words for part in (".xlsx", "tsv, csv, jsonl, parquet, kote or goemotions"))
 
 
 @pytest.mark.parametrize("name", ["diary.tsv", "diary.csv", "diary.jsonl"])
