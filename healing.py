@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any
 
 import typer
@@ -23,6 +24,8 @@ model_commands = typer.Typer(no_args_is_help=True, help="Make the models that ar
 app.add_typer(model_commands, name="model")
 
 SET_BY_COMMAND = ("people", "out")
+COMPARED = {"privacy": "none", "fraction_evaluate": 0.0}
+"""Where `healing compare` has other defaults: it compares models, and only the server's own test scores them."""
 
 
 @app.callback()
@@ -63,6 +66,40 @@ def simulate(
         raise typer.Exit(130)
 
 
+def compare(
+    models: Annotated[
+        str, typer.Option(help="who takes part, with commas; also folders of BERT-family models; kobert and mbert only if they are here")
+    ] = "lstm,compact,kobert,mbert,tfidf",
+    seeds: Annotated[int, typer.Option(help="how many seeds, from --seed on; the table has their mean and spread")] = 3,
+    dropouts: Annotated[str, typer.Option(help="a row for each of these rates, such as 0.5,0.3,0.1; empty: --dropout alone")] = "",
+    only: Annotated[str, typer.Option(help="centralised, federated or both; tfidf, the floor, is in every table")] = "both",
+    out: Annotated[
+        Path | None, typer.Option(help="folder for the results instead of runs/<time>-compare; one that was begun goes on")
+    ] = None,
+    **options: Any,
+) -> None:
+    """Train several models on the same entries, each centralised and federated, and print one table.
+
+    All contestants share the settings below; an LSTM, which has no pretrained body, is trained in full. Finished cells
+    (one contestant, one seed) are kept: Ctrl-C or a crash loses one, and the same command with --out FOLDER goes on.
+    """
+    settings = RunSettings(**options)
+    from simulation.compare import compare as run_comparison
+    from simulation.compare import prepare_comparison
+    from simulation.run import run_folder
+    from simulation.standings import ComparisonProgress, show_end, show_start, write_results
+
+    comparison = prepare_comparison(settings, models=models, seeds=seeds, dropouts=dropouts, only=only)
+    show_start(console, comparison)
+    with ComparisonProgress(console, comparison) as progress:
+        standing = run_comparison(comparison, out or run_folder("compare"), on_progress=progress.update)
+    if standing.cells:
+        write_results(standing)
+    show_end(console, standing)
+    if standing.interrupted:
+        raise typer.Exit(130)
+
+
 @model_commands.command()
 def pretrain(
     data: Annotated[Path, typer.Option(help="folder that holds nsmc/, goemotions_ko/, chatbot/ and kote/ (to keep its rows apart)")],
@@ -91,7 +128,9 @@ def pretrain(
     console.print(f"the model lies in {folder}; try it: healing simulate --model {folder}", soft_wrap=True)
 
 
-def _with_settings_as_options(command: Callable[..., None]) -> Callable[..., None]:
+def _with_settings_as_options(
+    command: Callable[..., None], *, without: tuple[str, ...] = SET_BY_COMMAND, defaults: Mapping[str, Any] = MappingProxyType({})
+) -> Callable[..., None]:
     """Give a command one option for every field of RunSettings, explained by the field's own help."""
     types = {"str": str, "int": int, "float": float}
     own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.kind is not p.VAR_KEYWORD]
@@ -99,17 +138,18 @@ def _with_settings_as_options(command: Callable[..., None]) -> Callable[..., Non
         inspect.Parameter(
             field.name,
             inspect.Parameter.KEYWORD_ONLY,
-            default=field.default,
+            default=defaults.get(field.name, field.default),
             annotation=Annotated[types[str(field.type)], typer.Option(help=field.metadata["help"])],
         )
         for field in dataclasses.fields(RunSettings)
-        if field.name not in SET_BY_COMMAND
+        if field.name not in without
     ]
     vars(command)["__signature__"] = inspect.Signature([*own, *settings])
     return command
 
 
 app.command()(_with_settings_as_options(simulate))
+app.command()(_with_settings_as_options(compare, without=("model", *SET_BY_COMMAND), defaults=COMPARED))
 
 
 def main() -> None:

@@ -22,21 +22,16 @@ priority (niceness 15): on a busy machine it looks worse than it is.
 from __future__ import annotations
 
 import argparse
-import os
-import platform
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 
 import numpy as np
-from measuring import ContestantFailed, Measurement, measure, spread
+from measuring import ContestantFailed, Measurement, machine_facts, measure, spread
 from rich.console import Console
 from rich.table import Table
 from safetensors.numpy import load_file
@@ -165,7 +160,7 @@ def main() -> None:
     options.add_argument("--repeats", type=int, default=3, help="pairs of each comparison")
     options.add_argument("--only", choices=PARTS, help="one part alone; its table goes to results/engine-PART.md")
     chosen = options.parse_args()
-    facts = _machine()
+    facts = machine_facts(PACKAGES)
     rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="benchmark-engine-") as scratch:
         for name, part in PARTS.items():
@@ -302,34 +297,6 @@ def _markdown(rows: Sequence[Row], facts: Sequence[str]) -> str:
 
 def _cells(row: Row) -> list[str]:
     return [row.what, row.wall, row.cpu, row.peak, row.round, row.result, row.goal, row.outcome]
-
-
-def _machine() -> list[str]:
-    """Date, machine, versions, and how busy the machine was with other things before the first measurement."""
-    models = [line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    memory_gb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
-    return [
-        f"date: {datetime.now():%Y-%m-%d %H:%M}",
-        f"machine: {models[0] if models else platform.machine()}, {os.cpu_count()} CPUs, {memory_gb:.0f} GB, {platform.system()} "
-        f"{platform.release()}; load {os.getloadavg()[0]:.1f} before the first measurement",
-        f"versions: Python {platform.python_version()}, " + ", ".join(f"{name} {_version(name)}" for name in PACKAGES),
-        f"sources: {_commit()}",
-    ]
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"
-
-
-def _commit() -> str:
-    def git(*words: str) -> str:
-        return subprocess.run(["git", *words], cwd=Path(__file__).parent, capture_output=True, text=True).stdout.strip()
-
-    commit = git("rev-parse", "--short", "HEAD")
-    return f"commit {commit}{', with changes' if git('status', '--porcelain', '..') else ''}" if commit else "not in a git repository"
 
 
 if __name__ == "__main__":

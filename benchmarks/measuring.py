@@ -10,9 +10,12 @@ which counts a shared page once). Of the two accounts the larger counts.
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import importlib
 import json
 import os
+import platform
 import subprocess
 import sys
 import tempfile
@@ -20,6 +23,8 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -85,6 +90,41 @@ def spread(values: Sequence[float], form: str = ".2f") -> str:
 def resident_mb() -> float:
     """What this process holds in memory now."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def forget_peak() -> None:
+    """Count this process's peak memory from here on: what came before is given back to the kernel and forgotten."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def machine_facts(packages: Sequence[str]) -> list[str]:
+    """Date, machine, versions, and how busy the machine was with other things before the first measurement."""
+    models = [line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    memory_gb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+    return [
+        f"date: {datetime.now():%Y-%m-%d %H:%M}",
+        f"machine: {models[0] if models else platform.machine()}, {os.cpu_count()} CPUs, {memory_gb:.0f} GB, {platform.system()} "
+        f"{platform.release()}; load {os.getloadavg()[0]:.1f} before the first measurement",
+        f"versions: Python {platform.python_version()}, " + ", ".join(f"{name} {_version(name)}" for name in packages),
+        f"sources: {_commit()}",
+    ]
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _commit() -> str:
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], cwd=Path(__file__).parent, capture_output=True, text=True).stdout.strip()
+
+    commit = git("rev-parse", "--short", "HEAD")
+    return f"commit {commit}{', with changes' if git('status', '--porcelain', '..') else ''}" if commit else "not in a git repository"
 
 
 class _Family:

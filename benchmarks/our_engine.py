@@ -18,8 +18,9 @@ from measuring import resident_mb
 from safetensors.numpy import save_file
 
 from client.app import app as client_app
-from model.classifier import find_model, source_of
+from model.classifier import source_of
 from model.examples import bundled_diaries, test_examples, training_examples
+from model.hub import find_model
 from model.records import GlobalModel, Update, arrays_of, decode_train_order, encode_reply
 from model.settings import RunSettings
 from model.training import local_generator

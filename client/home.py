@@ -30,7 +30,7 @@ class Home:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.models = root / "models"
+        self.models: Path | None = root / "models"
         self.cache = root / "cache"
 
     @classmethod
@@ -50,6 +50,7 @@ class Home:
             home = cls(Path(str(node_config["home"])))
         elif settings.people and "partition-id" in node_config:
             home = cls(virtual_home(Path(settings.people), int(node_config["partition-id"])))
+            home.models = None  # hundreds of virtual people read the copy of this machine
         elif os.environ.get("HEALING_HOME"):
             home = cls(Path(os.environ["HEALING_HOME"]))
         else:

@@ -9,7 +9,8 @@ import torch
 
 from client.compression import rounded
 from client.home import Home
-from model.classifier import EmotionClassifier, find_model, source_of
+from model.classifier import EmotionClassifier, source_of
+from model.hub import find_model
 from model.normalization import TEXT_STEP
 from model.records import Declined, GlobalModel, Published, PublishOrder, TrainOrder, Update
 from model.refusal import Refusal

@@ -12,7 +12,6 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -151,14 +150,6 @@ class CheckpointStore:
         for folder in self.root.glob("v??????"):
             if int(folder.name[1:]) <= newest - self._keep:
                 shutil.rmtree(folder, ignore_errors=True)
-
-
-def find_checkpoints(name: str) -> Path:
-    """The folder of checkpoints of this name: a path, or one that is bundled (``emotion-v1``)."""
-    bundled = resources.files("model") / "assets" / name
-    if not Path(name).is_dir() and "/" not in name and isinstance(bundled, Path) and bundled.is_dir():
-        return bundled
-    return Path(name)
 
 
 def write_durably(path: Path, content: bytes) -> None:

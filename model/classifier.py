@@ -14,18 +14,17 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import BertConfig, BertModel
 
 from model.emotions import EMOTIONS
 from model.examples import Batch
+from model.hub import PICKLE, SAFETENSORS, WAY_OUT, read_tensors
 from model.normalization import normalized
 from model.refusal import Refusal
 from model.scores import Scores
@@ -33,20 +32,19 @@ from model.tokenizer import Tokenizer, load_tokenizer
 from model.weights import Weights
 
 SCRATCH_SEED = 20
-"""Seed of a body that has no pretrained weights: every device draws the same one, and the base digest proves it."""
+"""Seed of what has no pretrained weights (an LSTM, a missing pooler): every device draws the same, and the base digest proves it."""
 
 
 @dataclass(frozen=True)
 class ModelRow:
-    """How one named model is built: where its folder is found, which body, and how an entry's states become one."""
+    """How one named model is built: where its folder is found, and which body is put on its tokenizer."""
 
     source: str
     body: str = "bert"
-    pooling: str = "cls"
 
 
 MODELS: dict[str, ModelRow] = {
-    "compact": ModelRow("compact", pooling="mean"),
+    "compact": ModelRow("compact"),
     "lstm": ModelRow("compact", body="lstm"),
     "kobert": ModelRow("skt/kobert-base-v1"),
     "mbert": ModelRow("bert-base-multilingual-cased"),
@@ -270,61 +268,43 @@ def source_of(name: str) -> str:
     return MODELS[name].source if name in MODELS else name
 
 
-def find_model(source: str, models: Path | None = None) -> Path:
-    """The folder of a model: a path, one installed under ``models``, the bundled one, or the hub's download."""
-    if Path(source).is_dir():
-        return Path(source)
-    if models is not None and (models / source.replace("/", "--")).is_dir():
-        return models / source.replace("/", "--")
-    bundled = resources.files("model") / "assets" / source
-    if isinstance(bundled, Path) and bundled.is_dir() and "/" not in source:
-        return bundled
-    return _from_hub(source)
-
-
-def _from_hub(source: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    wanted = ["config.json", "*.safetensors", "pytorch_model.bin", "spiece.model", "tokenizer.json", "vocab.txt", "tokenizer_config.json"]
-    try:
-        return Path(snapshot_download(source, allow_patterns=wanted))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise Refusal(
-            f"the model '{source}' is no folder here and the hub did not give it ({type(error).__name__}); "
-            "put its folder (config.json, weights, tokenizer) on this machine and name it, or use --model compact, which needs no download"
-        ) from None
-
-
 def _bert_config(folder: Path) -> BertConfig:
-    if not (folder / "config.json").is_file():
-        raise Refusal(f"'{folder}' has no config.json; name a folder of the hub's layout (config.json, weights, tokenizer)")
+    path = folder / "config.json"
+    if not path.is_file():
+        raise Refusal(f"'{folder}' has no config.json; put the model's there, {WAY_OUT}")
     try:
-        values = json.loads((folder / "config.json").read_bytes())
+        values = json.loads(path.read_bytes())
     except ValueError:
         values = None
     if not isinstance(values, dict):
-        raise Refusal(f"'{folder / 'config.json'}' is not a JSON object; check that it was copied whole")
+        raise Refusal(f"'{path}' is not a JSON object; check that it was copied whole")
     if values.get("model_type") != "bert":
         raise Refusal(f"'{folder}' is a model of type '{values.get('model_type')}'; only the BERT family is supported")
-    return BertConfig.from_dict(values)
+    try:
+        config = BertConfig.from_dict(values)
+        rows = range(config.vocab_size)
+    except Exception as error:  # transformers' checks have no class in common
+        raise Refusal(f"'{path}' does not describe a BERT body ({type(error).__name__}); take the one of the weights") from None
+    if config.pad_token_id not in rows:
+        raise Refusal(f"pad_token_id in '{path}' is {config.pad_token_id}; it must be one of the body's {config.vocab_size} ids")
+    return config
 
 
 def _bert_blocks(folder: Path, config: BertConfig, row: ModelRow, dropout: float) -> dict[str, nn.Module]:
     config.hidden_dropout_prob = config.attention_probs_dropout_prob = min(dropout, config.hidden_dropout_prob)
     config._attn_implementation = "sdpa"
-    bert = BertModel(config)
-    weights = next((folder / name for name in ("model.safetensors", "pytorch_model.bin") if (folder / name).is_file()), None)
-    pretrained = weights is not None
-    if weights is not None:
-        _load_body(bert, _read_tensors(weights), folder)
-    elif not (folder.name in MODELS and resources.files("model") / "assets" / folder.name == folder):
-        raise Refusal(f"'{folder}' has no model.safetensors or pytorch_model.bin; put the weights there")
+    try:
+        bert = BertModel(config)
+    except (ValueError, KeyError, RuntimeError) as error:
+        raise Refusal(f"the config.json in '{folder}' describes no body that can be built ({type(error).__name__})") from None
+    weights = next((folder / name for name in (SAFETENSORS, PICKLE) if (folder / name).is_file()), None)
+    if weights is None:
+        raise Refusal(f"'{folder}' has no {SAFETENSORS} or {PICKLE}; put the weights there, {WAY_OUT}")
+    _load_body(bert, read_tensors(weights), folder)
     blocks: dict[str, nn.Module] = {"embeddings": Embeddings(bert)}
     blocks |= {f"layer{number}": Layer(layer) for number, layer in enumerate(bert.encoder.layer)}
-    blocks["pool"] = Pool(row.pooling)
-    if pretrained:
-        blocks["pooler"] = bert.pooler.dense
+    blocks["pool"] = Pool(_pooling(config, folder))
+    blocks["pooler"] = bert.pooler.dense
     return blocks
 
 
@@ -339,27 +319,26 @@ def _lstm_blocks(folder: Path, config: BertConfig, row: ModelRow, dropout: float
     }
 
 
-def _read_tensors(path: Path) -> dict[str, Tensor]:
-    try:
-        if path.suffix == ".safetensors":
-            stored: dict[str, Tensor] = load_file(str(path))
-            return stored
-        # No pickle, ever: weights_only refuses anything but tensors.
-        loaded: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # what the two libraries raise for a damaged file has no class in common
-        raise Refusal(f"'{path}' holds no readable tensors ({type(error).__name__}); check that it was copied whole") from None
-    return loaded
-
-
 def _load_body(bert: BertModel, state: dict[str, Tensor], folder: Path) -> None:
-    """Load a body's weights whatever its head was called; refuse a file that lacks one."""
+    """Load a body's weights whatever head they carry; refuse a file that lacks a part of the body, or holds more of one.
+
+    A body saved without a pooler, as masked language models are, keeps the one drawn from the scratch seed.
+    """
     named = {_present_name(key): value.float() for key, value in state.items()}
     own = bert.state_dict()
-    missing = sorted(key for key in own if key not in named)
-    wrong = sorted(key for key in own if key in named and own[key].shape != named[key].shape)
+    optional = () if any(key.startswith("pooler.") for key in named) else ("pooler.dense.weight", "pooler.dense.bias")
+    missing = [key for key in own if key not in named and key not in optional]
+    wrong = [key for key in own if key in named and own[key].shape != named[key].shape]
     if missing or wrong:
-        raise Refusal(f"the weights in '{folder}' lack or misshape '{(missing + wrong)[0]}'; they do not belong to its config.json")
-    bert.load_state_dict({key: named[key] for key in own})
+        raise Refusal(f"the weights in '{folder}' lack or misshape '{min(missing + wrong)}'; they do not belong to its config.json")
+    more = [key for key in named if key.startswith(("embeddings.", "encoder.")) and key not in own and key not in COUNTED]
+    if more:
+        raise Refusal(f"the weights in '{folder}' hold '{min(more)}' and its config.json has no such part; take both from one model")
+    bert.load_state_dict(own | {key: named[key] for key in own if key in named})
+
+
+COUNTED = ("embeddings.position_ids", "embeddings.token_type_ids")
+"""What older files store beside the weights: 0, 1, 2, ... and zeros."""
 
 
 def _present_name(key: str) -> str:
@@ -373,11 +352,19 @@ def _drawn(linear: nn.Linear, spread: float) -> nn.Linear:
     return linear
 
 
+def _pooling(config: BertConfig, folder: Path) -> str:
+    """``pooling`` in config.json, which transformers does not know: ``cls`` if it says nothing."""
+    pooling = getattr(config, "pooling", "cls")
+    if pooling not in ("cls", "mean"):
+        raise Refusal(f"pooling in '{folder / 'config.json'}' is '{str(pooling)[:20]}'; it must be cls or mean")
+    return str(pooling)
+
+
 def _function(config: BertConfig, row: ModelRow) -> str:
     """What else than its weights decides what a body computes."""
     if row.body == "lstm":
         return "lstm"
-    return f"{row.pooling}:{config.num_attention_heads}:{config.hidden_act}:{config.layer_norm_eps}"
+    return f"{getattr(config, 'pooling', 'cls')}:{config.num_attention_heads}:{config.hidden_act}:{config.layer_norm_eps}"
 
 
 def _digest(tensors: dict[str, Tensor], function: str) -> str:

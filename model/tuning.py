@@ -22,7 +22,8 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from model.checkpoint import write_durably
-from model.classifier import EmotionClassifier, Layer, build_classifier, find_model, source_of
+from model.classifier import EmotionClassifier, Layer, build_classifier, source_of
+from model.hub import find_model
 from model.refusal import Refusal
 from model.settings import RunSettings
 

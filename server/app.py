@@ -8,8 +8,9 @@ from pathlib import Path
 from flwr.app import ArrayRecord, Context, MetricRecord
 from flwr.serverapp import Grid, ServerApp
 
-from model.checkpoint import CheckpointStore, find_checkpoints
+from model.checkpoint import CheckpointStore
 from model.classifier import EmotionClassifier
+from model.hub import find_checkpoints
 from model.records import GlobalModel, arrays_of, weights_of
 from model.refusal import Refusal
 from model.settings import RunSettings

@@ -95,6 +95,7 @@ def _superlink(scratch: Path) -> Iterator[_Flower]:
     environment = os.environ | {
         "FLWR_HOME": str(scratch),
         "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",  # this environment is the app's
+        "HEALING_MODELS": os.environ.get("HEALING_MODELS", str(PROJECT / "model" / "assets")),  # Flower's copy has no weights
         "FLWR_DISABLE_UPDATE_CHECK": "1",
         "FLWR_TELEMETRY_ENABLED": "0",
         "RAY_USAGE_STATS_ENABLED": "0",

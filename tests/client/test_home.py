@@ -30,6 +30,8 @@ def test_node_config_comes_before_virtual_people_and_those_before_the_environmen
     assert Home.find({"home": str(tmp_path / "named"), "partition-id": 1}, settings).root == tmp_path / "named"
     assert Home.find({"partition-id": 1}, settings).root == virtual_home(Path(settings.people), 1)
     assert Home.find({}, settings).root == tmp_path / "usual"
+    assert Home.find({}, settings).models == tmp_path / "usual/models"
+    assert Home.find({"partition-id": 1}, settings).models is None  # virtual people do not each keep a copy of the model
     monkeypatch.delenv("HEALING_HOME")
     with pytest.raises(Refusal, match="no Home"):
         Home.find({}, settings)

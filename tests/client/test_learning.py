@@ -13,6 +13,7 @@ import torch
 from client.home import DevicePolicy, Home
 from client.learning import OtherBody, learn, publish
 from model.examples import Example
+from model.normalization import TEXT_STEP
 from model.records import Declined, GlobalModel, PlanNumbers, PublishOrder, TrainOrder, Update
 from model.refusal import Refusal
 from model.settings import RunSettings
@@ -128,7 +129,24 @@ def test_another_body_is_refused_before_anything_is_charged(tmp_path: Path, smal
     for foreign in (replace(order.model, base_digest="0" * 64), replace(order.model, tokenizer_digest="0" * 64)):
         with pytest.raises(OtherBody, match="install the same one"):
             learn(replace(order, model=foreign), settings, home, device=0)
+    with pytest.raises(OtherBody, match=rf"text by step {TEXT_STEP + 1} and this device by step {TEXT_STEP}"):
+        learn(replace(order, model=replace(order.model, text_step=TEXT_STEP + 1)), settings, home, device=0)
     assert home.ledger.charges() == ()
+
+
+def test_an_update_in_half_precision_is_what_was_learned_but_for_one_rounding(
+    tmp_path: Path, small: Small, examples: list[Example]
+) -> None:
+    settings = small(privacy="none", update_precision="fp16")
+    home, order = home_with(tmp_path, examples), order_for(settings)
+    half = learn(order, settings, home, device=0)
+    whole = learn(order, replace(settings, update_precision="fp32"), home, device=0)
+    assert isinstance(half, Update)
+    assert isinstance(whole, Update)
+    assert half.precision == "fp16"
+    assert half.megabytes == whole.megabytes / 2
+    for name, learned in whole.difference.items():
+        np.testing.assert_allclose(half.difference[name], learned, rtol=2.0**-11, atol=2.0**-25)
 
 
 def test_publishing_stores_the_global_model_in_the_devices_own_home(tmp_path: Path, small: Small, examples: list[Example]) -> None:

@@ -19,6 +19,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from model.checkpoint import CheckpointStore, Manifest, write_durably
+from model.normalization import TEXT_STEP
 from model.refusal import Refusal
 from model.weights import Weights
 
@@ -224,6 +225,15 @@ def test_a_manifest_of_another_format_is_refused_with_both_numbers(store: Checkp
         with pytest.raises(Refusal, match="format 99") as refusal:
             read()
         one_sentence(refusal)
+
+
+def test_a_checkpoint_of_another_text_step_is_refused_with_both(store: CheckpointStore) -> None:
+    publish(store)
+    path = store.root / "v000001/manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"text_step": TEXT_STEP + 1}))
+    with pytest.raises(Refusal, match=f"text step {TEXT_STEP + 1} .* step {TEXT_STEP}") as refusal:
+        store.latest()
+    one_sentence(refusal)
 
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"abc", b"1.5", b"\xff\xfe\x00", b"\x00\x00", b"9" * 5000, b"-1", b"2"])

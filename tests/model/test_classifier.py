@@ -16,7 +16,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import BertConfig, BertForSequenceClassification
 
-from model.classifier import EmotionClassifier, build_classifier, find_model, source_of
+from model.classifier import EmotionClassifier, build_classifier, source_of
+from model.hub import find_model
 from model.refusal import Refusal
 from model.settings import RunSettings
 from model.tuning import tune, tuned_classifier
@@ -439,8 +440,7 @@ def test_a_tokenizer_with_more_ids_than_the_body_has_rows_is_refused(tmp_path: P
 
 
 def test_a_model_is_found_by_path_by_install_or_in_the_bundle(folder: Path, tmp_path: Path) -> None:
-    installed = tmp_path / "skt--kobert-base-v1"
-    installed.mkdir()
+    installed = shutil.copytree(folder, tmp_path / "skt--kobert-base-v1")
     assert find_model(str(folder)) == folder
     assert find_model("skt/kobert-base-v1", tmp_path) == installed
     assert find_model(source_of("lstm"), tmp_path) == ASSETS / "compact"

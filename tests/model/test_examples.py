@@ -17,7 +17,7 @@ import pytest
 
 from model import examples
 from model.emotions import Emotion
-from model.examples import Columns, Corpus, Example, bundled_diaries, read_examples
+from model.examples import Columns, Corpus, Example, bundled_diaries, read_examples, training_examples
 from model.refusal import Refusal
 from model.settings import RunSettings
 
@@ -378,3 +378,39 @@ def test_the_bundled_diaries_are_the_default_and_may_test_another_file(forty: Pa
     assert examples.training_examples(RunSettings()).examples == train.examples
     assert examples.test_examples(RunSettings()).examples == test.examples
     assert examples.test_examples(settings_for(forty, test_data="samples")).examples == test.examples
+
+
+# several sources
+
+
+def test_several_sources_are_read_one_after_the_other(forty: Path, tmp_path: Path) -> None:
+    goemotions = write(tmp_path / "go.tsv", "문장 하나\t17,1\n문장 둘\t25\n둘 다\t17,25\n문장 셋\t2,27\n문장 넷\t14\n아무것도\t27\n")
+    settings = RunSettings(data=f"{forty}, {goemotions},samples", test_data="samples")
+    found = training_examples(settings)
+    assert len(found.examples) == len(read_examples(str(forty)).examples) + 4 + len(bundled_diaries()[0].examples)
+    assert [example.emotion.en for example in found.examples if example.text.startswith("문장 ")] == ["joy", "sadness", "anger", "anxiety"]
+    assert "2 rows left out" in found.account()
+
+
+def test_a_sentence_of_the_test_data_is_never_trained_on(tmp_path: Path) -> None:
+    train = write(tmp_path / "train.csv", "text,emotion\n정말 좋아ㅠㅠㅠ!!!,기쁨\n다른 문장,슬픔\n")
+    test = write(tmp_path / "test.csv", "text,emotion\n정말 좋아ㅜ!!!!!,기쁨\n")
+    found = training_examples(RunSettings(data=str(train), test_data=str(test)))
+    assert [example.text for example in found.examples] == ["다른 문장"]
+    assert "1 left out because they also stand in the test data" in found.account()
+    with pytest.raises(Refusal, match="stands in the test data too"):
+        training_examples(RunSettings(data=str(test), test_data=f"{test},{train}"))
+
+
+def test_goemotions_rows_are_as_many_as_counted_by_hand(shared_data: Path) -> None:
+    source = shared_data / "goemotions_ko/train.tsv"
+    if not source.is_file():
+        pytest.skip(f"{source} is missing (github.com/monologg/GoEmotions-Korean)")
+    groups = [{17, 1, 13, 15, 18, 21, 23}, {25, 16, 9, 24}, {2, 3, 11}, {14, 19}]
+    counts = [0, 0, 0, 0]
+    for line in source.read_text(encoding="utf-8").split("\n"):
+        labels = {int(number) for number in line.partition("\t")[2].split(",") if number}
+        named = [number for number, group in enumerate(groups) if labels & group]
+        if len(named) == 1:
+            counts[named[0]] += 1
+    assert Counter(example.emotion.id for example in read_examples(str(source)).examples) == dict(enumerate(counts))

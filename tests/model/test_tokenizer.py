@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+import unicodedata
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer as FastTokenizer
 from transformers import BertTokenizerFast
@@ -21,6 +23,40 @@ COMPACT = Path(__file__).parents[2] / "model/assets/compact"
 SPECIAL = ["[UNK]", "[PAD]", "[CLS]", "[SEP]", "[MASK]"]
 
 Rules = dict[str, Any]
+
+SKT_IDS: dict[str, list[int]] = {
+    # decomposed, and letters typed one by one
+    unicodedata.normalize("NFD", "늦잠을 자서 버스를 놓쳤다"): [2, 517, 5767, 7175, 7088, 3886, 6553, 2305, 6116, 1522, 7445, 3],
+    "ㅇㅗㄴㅡㄹ 참 좋다": [2, 3417, 5757, 0, 4427, 4206, 3],
+    "\u110b\u1169\u1102\u1173\u11af도": [2, 3419, 5859, 3],
+    "ㄱㅏ나ㄷㅏ": [2, 517, 5330, 5655, 5782, 3],
+    "ㅋㅋㅋ ㅎㅎ ㄱㅅ": [2, 517, 492, 492, 492, 517, 493, 493, 517, 490, 0, 3],
+    "\u119e\u1112\u11ab": [2, 517, 495, 493, 0, 3],
+    # emoji, with what colours and joins them
+    "정말 좋다😀": [2, 4102, 4206, 0, 3],
+    "😭😭 슬프다 😭": [2, 517, 0, 2948, 7753, 5782, 517, 0, 3],
+    "사랑해❤\ufe0f": [2, 2590, 7848, 0, 3],
+    "가\ufe0f나": [2, 517, 5330, 0, 5655, 3],
+    "1\ufe0f\u20e3번": [2, 529, 0, 6328, 3],
+    "가족 👨\u200d👩\u200d👧 모임": [2, 765, 517, 0, 2044, 7136, 3],
+    "🇰🇷 만세": [2, 517, 0, 1931, 6579, 3],
+    "👍🏽최고": [2, 517, 0, 7459, 3],
+    # accents, signs that stand for others, other scripts, characters without width
+    "카페 Café naïve Å": [2, 4641, 638, 367, 398, 389, 517, 425, 367, 405, 453, 389, 635, 3],
+    "①번 ㈜회사 ㎏ ½ ５０％ ﬁ": [2, 529, 6328, 522, 7276, 40, 7957, 517, 417, 517, 117, 613, 517, 398, 405, 3],
+    "그가 ``안녕''이라 했다": [2, 1186, 518, 6812, 5724, 8, 7101, 5019, 3],
+    "“괜찮아” ‘정말?’ …": [2, 714, 5484, 7396, 6797, 502, 712, 7227, 6160, 258, 498, 517, 55, 3],
+    "1,000원, 2,50": [2, 517, 97, 7020, 46, 553, 46, 176, 3],
+    "漢字와 ひらがな와 Ёлка": [2, 517, 0, 6983, 517, 0, 6983, 517, 0, 3],
+    "가\u200b나\ufeff다\u00ad라": [2, 517, 5330, 1370, 1562, 473, 6003, 3],
+    "ガ カ\u3099 か\u309a": [2, 517, 0, 517, 0, 517, 0, 3],
+    "方\u302e점": [2, 517, 0, 7220, 3],
+    "": [2, 3],
+    " \n ": [2, 3],
+}
+"""Made-up texts and their ids by SKT's KoBERTTokenizer (a slow XLNetTokenizer) on transformers 4.57.6 and sentencepiece 0.2.3."""
+
+WHITE_SPACE = [chr(code) for code in range(0x110000) if chr(code).isspace()]
 
 
 @pytest.fixture
@@ -38,15 +74,66 @@ def compact() -> Tokenizer:
 # KoBERT
 
 
-def test_kobert_ids_equal_those_of_its_own_tokenizer_on_every_reference_row(kobert: Path) -> None:
+def reference_rows(kobert: Path) -> list[tuple[str, list[int]]]:
     reference = kobert / "reference_ids.jsonl"
     if not reference.is_file():
         pytest.skip(f"{reference} is missing (texts and the ids that SKT's own tokenizer gives)")
     with reference.open(encoding="utf-8") as lines:
-        rows = [json.loads(line) for line in lines]
-    given_ids = load_tokenizer(kobert, pad_id=1).encode([row["text"] for row in rows], max_tokens=1024)
+        return [(row["text"], row["ids"]) for row in map(json.loads, lines)]
+
+
+@lru_cache
+def kobert_tokenizer(folder: Path) -> Tokenizer:
+    return load_tokenizer(folder, pad_id=1)
+
+
+def test_kobert_ids_equal_those_of_its_own_tokenizer_on_every_reference_row(kobert: Path) -> None:
+    rows = reference_rows(kobert)
+    given_ids = kobert_tokenizer(kobert).encode([text for text, _ in rows], max_tokens=1024)
     assert len(rows) == 495
-    assert [number for number, (row, ids) in enumerate(zip(rows, given_ids, strict=True)) if row["ids"] != ids] == []
+    assert [number for number, ((_, wanted), ids) in enumerate(zip(rows, given_ids, strict=True)) if wanted != ids] == []
+
+
+@pytest.mark.parametrize("form", ["NFD", "NFKD"])
+def test_kobert_ids_are_the_same_for_a_decomposed_text(kobert: Path, form: Literal["NFD", "NFKD"]) -> None:
+    rows = reference_rows(kobert)
+    decomposed = [unicodedata.normalize(form, text) for text, _ in rows]
+    assert sum(text != row[0] for text, row in zip(decomposed, rows, strict=True)) > 450
+    assert kobert_tokenizer(kobert).encode(decomposed, max_tokens=1024) == [ids for _, ids in rows]
+
+
+def test_kobert_ids_are_the_same_whatever_the_kind_of_white_space(kobert: Path) -> None:
+    assert len(WHITE_SPACE) >= 13
+    tokenizer = kobert_tokenizer(kobert)
+    rows = [(text, ids) for text, ids in reference_rows(kobert) if text.count(" ") > 2][:40]
+    assert len(rows) == 40
+    for space in WHITE_SPACE:
+        swapped = [f"{space}{text.replace(' ', space + ' ' + space)}{space}" for text, _ in rows]
+        assert tokenizer.encode(swapped, max_tokens=1024) == [ids for _, ids in rows], f"U+{ord(space):04X}"
+
+
+@pytest.mark.parametrize("text", SKT_IDS, ids=ascii)
+def test_kobert_ids_equal_those_of_its_own_tokenizer_on_odd_texts(kobert: Path, text: str) -> None:
+    assert kobert_tokenizer(kobert).encode([text], max_tokens=64) == [SKT_IDS[text]]
+
+
+@pytest.mark.parametrize("typed", SPECIAL)
+def test_a_special_token_typed_to_kobert_is_text(kobert: Path, typed: str) -> None:
+    # Its own tokenizer would take it for the token; a diary's words are never that.
+    tokenizer = kobert_tokenizer(kobert)
+    for text in (typed, f"오늘 {typed} 끝", f"가{typed}{typed}나", typed.replace("[", "［")):
+        inner = tokenizer.encode([text], max_tokens=64)[0][1:-1]
+        assert inner
+        assert not set(inner) & {0, 1, 2, 3, 4}
+
+
+@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=st.text(max_size=60), most=st.integers(3, 64))
+def test_every_text_given_to_kobert_is_framed_once_and_fits(kobert: Path, text: str, most: int) -> None:
+    ids = kobert_tokenizer(kobert).encode([text], max_tokens=most)[0]
+    assert (ids[0], ids[-1]) == (2, 3)
+    assert len(ids) <= most
+    assert not set(ids[1:-1]) & {1, 2, 3, 4}
 
 
 def test_kobert_has_8002_ids(kobert: Path) -> None:
@@ -152,6 +239,51 @@ def test_a_vocab_txt_gives_the_ids_of_the_wordpiece_algorithm(tmp_path: Path) ->
     assert load_tokenizer(tmp_path, pad_id=0).encode([text], max_tokens=64) == [
         [2, *(id for word in text.split() for id in greedy(word)), 3]
     ]
+
+
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "오늘", "[", "]", "SEP", "CLS", "PAD", "MASK", "UNK", "Good"]
+
+
+@pytest.mark.parametrize("file", ["vocab.txt", "tokenizer.json"])
+@pytest.mark.parametrize("typed", ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"])
+def test_a_special_token_typed_to_a_wordpiece_model_is_text(tmp_path: Path, file: str, typed: str) -> None:
+    (tmp_path / "vocab.txt").write_text("\n".join(WORDS), encoding="utf-8")
+    if file == "tokenizer.json":
+        BertTokenizerFast.from_pretrained(str(tmp_path), do_lower_case=False).save_pretrained(str(tmp_path))
+        (tmp_path / "vocab.txt").unlink(missing_ok=True)
+        assert (tmp_path / "tokenizer.json").is_file()
+    ids = load_tokenizer(tmp_path, pad_id=0).encode([f"오늘 {typed}"], max_tokens=64)[0]
+    assert ids == [2, 5, 6, WORDS.index(typed[1:-1]), 7, 3]
+
+
+def test_a_cased_vocab_txt_without_a_config_is_not_read_as_an_uncased_one(tmp_path: Path) -> None:
+    # transformers lowers by default, and then tears Hangul apart: every Korean word would be [UNK], without an error.
+    (tmp_path / "vocab.txt").write_text("\n".join(WORDS), encoding="utf-8")
+    assert load_tokenizer(tmp_path, pad_id=0).encode(["오늘 Good"], max_tokens=64) == [[2, 5, 13, 3]]
+    (tmp_path / "vocab.txt").write_text("\n".join([*WORDS[:5], "good"]), encoding="utf-8")
+    assert load_tokenizer(tmp_path, pad_id=0).encode(["Good"], max_tokens=64) == [[2, 5, 3]]
+
+
+def test_sentencepiece_s_pieces_in_a_vocab_txt_are_refused(tmp_path: Path) -> None:
+    # KoBERT's vocabulary was also spread so, and read as words two of three tokens are [UNK].
+    (tmp_path / "vocab.txt").write_text("\n".join(["[UNK]", "[PAD]", "[CLS]", "[SEP]", "[MASK]", "▁오늘", "은"]), encoding="utf-8")
+    with pytest.raises(Refusal, match=r"spiece\.model"):
+        load_tokenizer(tmp_path, pad_id=1)
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"a\nb"])
+def test_a_damaged_vocab_txt_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "vocab.txt").write_bytes(content)
+    (tmp_path / "tokenizer_config.json").write_text("{" if content == b"a\nb" else "{}")
+    with pytest.raises(Refusal, match=r"vocab\.txt"):
+        load_tokenizer(tmp_path, pad_id=1)
+
+
+def test_a_tokenizer_json_that_frames_no_text_is_refused(tmp_path: Path) -> None:
+    rules = json.loads((COMPACT / "tokenizer.json").read_text(encoding="utf-8")) | {"post_processor": None}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(rules), encoding="utf-8")
+    with pytest.raises(Refusal, match=r"\[CLS\]"):
+        load_tokenizer(tmp_path, pad_id=1)
 
 
 def test_a_folder_without_a_tokenizer_is_refused_with_the_files_that_would_do(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from model.classifier import EmotionClassifier, build_classifier
+from model.classifier import Chain, EmotionClassifier, build_classifier
 from model.refusal import Refusal
 from model.settings import RunSettings
-from model.training import Entries, train_plainly
+from model.training import Entries, shuffled_epochs, train, train_plainly
 from model.tuning import LowRank, TrunkCache, tune, tuned_classifier
 
 COMPACT = Path(__file__).parents[2] / "model/assets/compact"
@@ -292,3 +292,62 @@ def test_a_body_that_pools_differently_does_not_read_the_others_rows(tmp_path: P
     by_path = tune(build_classifier(str(COMPACT), COMPACT, dropout=0.3, seed=7), "head", seed=7)  # a path reads the first
     rows = TrunkCache(tmp_path, by_path, settings_for("head", str(COMPACT))).rows(TEXTS)
     assert difference(rows, by_path.lower(by_path.encode(TEXTS, max_tokens=64))) == 0.0
+
+
+class WholeNetwork:
+    """The mean gradient with no cache and no cut: token ids go through every block in every step, the frozen ones in eval mode."""
+
+    def __init__(self, classifier: EmotionClassifier, entries: list[Tensor], settings: RunSettings) -> None:
+        self.blocks = list(classifier.blocks.values())
+        self.network = Chain(dict(classifier.blocks.items())).train()
+        for frozen in self.blocks[: classifier.cut]:
+            frozen.eval()
+        self.entries, self.clip = entries, settings.gradient_clip
+        self.pad_id = classifier.tokenizer.pad_id
+
+    def __call__(self, rows: Sequence[int]) -> None:
+        chosen = [self.entries[row] for row in rows]
+        ids = torch.full((len(chosen), max(map(len, chosen))), self.pad_id)
+        for row, entry in enumerate(chosen):
+            ids[row, : len(entry)] = entry
+        loss = nn.functional.cross_entropy(self.network(ids, (ids != self.pad_id).long()), LABELS[list(rows)])
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_([parameter for parameter in self.network.parameters() if parameter.requires_grad], self.clip)
+
+
+def trained_both_ways(folder: Path, settings: RunSettings, entries: list[str], dtype: torch.dtype) -> tuple[float, float]:
+    """Greatest difference between training on rows from the cache's file and through the whole network; how far training went."""
+    cached, whole = tuned_classifier(settings, COMPACT).to(dtype), tuned_classifier(settings, COMPACT).to(dtype)
+    start = {name: parameter.detach().clone() for name, parameter in cached.trainable().items()}
+
+    TrunkCache(folder, cached, settings).rows(entries)  # an earlier round fills the file
+    rows = TrunkCache(folder, cached, settings).rows(entries)
+    train_plainly(cached, Entries(rows, LABELS), settings, torch.Generator().manual_seed(1))
+
+    generator = torch.Generator().manual_seed(1)
+    batches = shuffled_epochs(len(entries), epochs=settings.local_epochs, batch_size=settings.batch_size, generator=generator)
+    gradient = WholeNetwork(whole, whole.encode(entries, max_tokens=settings.max_tokens), settings)
+    train(whole, settings, batches=batches, steps=len(batches), gradient=gradient, generator=generator)
+
+    ends, others = ({name: parameter.detach() for name, parameter in one.trainable().items()} for one in (cached, whole))
+    apart = max(float((value - others[name]).abs().max()) for name, value in ends.items())
+    return apart, max(float((value - start[name]).abs().max()) for name, value in ends.items())
+
+
+@pytest.mark.parametrize("tuning", ["head", "top2", "lora"])
+def test_training_on_kept_rows_is_training_through_the_whole_network(tmp_path: Path, tuning: str) -> None:
+    # In float64: AdamW makes a step of any gradient above 1e-8, so that float32's last bit, which depends on how entries
+    # of different length are padded together, becomes up to 5e-5 where a gradient is nearly zero.
+    settings = settings_for(tuning, batch_size=2, local_epochs=3, learning_rate=1e-3, dropout=0.3)
+    apart, moved = trained_both_ways(tmp_path, settings, TEXTS, torch.float64)
+    assert moved > 1e-3
+    assert apart <= 1e-9
+
+
+def test_in_float32_too_where_entries_are_padded_alike(tmp_path: Path) -> None:
+    settings = settings_for("top2", batch_size=5, local_epochs=4, learning_rate=5e-4, dropout=0.3, max_tokens=5)
+    entries = [*TEXTS[1:], "왜 나만 늦게까지 남아야 하지? 왜"]
+    assert {len(ids) for ids in tuned("top2").encode(entries, max_tokens=5)} == {5}
+    apart, moved = trained_both_ways(tmp_path, settings, entries, torch.float32)
+    assert moved > 1e-3
+    assert apart <= 1e-6

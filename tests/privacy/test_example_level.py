@@ -18,7 +18,8 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import BertConfig, BertModel
 
-from model.classifier import EmotionClassifier, find_model
+from model.classifier import EmotionClassifier
+from model.hub import find_model
 from model.settings import RunSettings
 from model.training import Entries, train_plainly
 from model.tuning import tuned_classifier

@@ -253,6 +253,24 @@ def test_one_person_with_more_entries_than_delta_covers_is_refused_before_anythi
 
 
 @pytest.mark.slow
+def test_a_run_may_start_from_the_checkpoints_of_another(tmp_path: Path, small: Small) -> None:
+    first = run(small(privacy="none", rounds=1), tmp_path / "first")
+    checkpoints = str(tmp_path / "first" / "checkpoints")
+    second = run(small(privacy="none", rounds=1, start=checkpoints, learning_rate=1e-12), tmp_path / "second")
+    assert second.rounds[0].cross_entropy == pytest.approx(first.rounds[0].cross_entropy, rel=1e-5)
+    with pytest.raises(Refusal, match="has tuning head and this run has top2"):
+        prepare(small(privacy="none", start=checkpoints, tuning="top2"))
+    with pytest.raises(Refusal, match="no checkpoint in"):
+        prepare(small(start=str(tmp_path / "nowhere")))
+
+
+def test_updates_in_half_precision_reach_the_same_model_but_for_their_rounding(tmp_path: Path, small: Small) -> None:
+    whole = run(small(privacy="none"), tmp_path / "whole")
+    half = run(small(privacy="none", update_precision="fp16"), tmp_path / "half")
+    assert half.rounds[-1].cross_entropy == pytest.approx(whole.rounds[-1].cross_entropy, abs=1e-3)
+    assert half.rounds[-1].mb_sent_per_client == whole.rounds[-1].mb_sent_per_client / 2
+
+
 def test_real_comments_train_a_federation(tmp_path: Path, small: Small, shared_data: Path) -> None:
     settings = small(
         data=str(shared_data / "kote" / "val.tsv"), test_data=str(shared_data / "kote" / "test.tsv"),
