@@ -114,7 +114,7 @@ COLUMN = {"central": "F1 central", "epsilon 8": "F1 epsilon 8", "fp32": "F1 fp32
 
 def steps(scratch: Path, options: argparse.Namespace) -> Section:
     """Every tuning of every body: plain, hooks and ghost in turn."""
-    section = Section([f"steps: {_repeats(options.repeats)}"])
+    section = Section([f"steps: {_counted(options.repeats, 'repeat')}"])
     for body in options.bodies:
         model = _kobert_size(scratch) if body == KOBERT else COMPACT
         tunings = _chosen(BODIES[body], options.tunings)
@@ -167,7 +167,10 @@ def utility(scratch: Path, options: argparse.Namespace) -> Section:
 
     with ThreadPoolExecutor(options.jobs) as pool:
         outcomes = dict(zip(asked, pool.map(run, asked), strict=True))
-    facts = [f"utility: {options.seeds} seeds from {FIRST_SEED} on" + (f", {options.jobs} runs at a time" if options.jobs > 1 else "")]
+    facts = [
+        f"utility: {_counted(options.seeds, 'seed')} from {FIRST_SEED} on"
+        + (f", {options.jobs} runs at a time" if options.jobs > 1 else "")
+    ]
     known = [one.result for one in outcomes.values() if isinstance(one, Measurement)]
     if known:
         facts.append(f"utility: {known[0]['entries']:,} entries to train on, {known[0]['test_entries']:,} to test")
@@ -187,7 +190,7 @@ def cache(scratch: Path, options: argparse.Namespace) -> Section:
     fill = _measured("fill_cache", task, filled).result
     size = f"{task.steps * BATCH} entries of {task.tokens} tokens, {fill['frozen_layers']} of {fill['layers']} layers frozen"
     kept = f"the cache was filled before, in {fill['fill_seconds']:.1f} s, and has {fill['cache_mb']:.1f} MB"
-    section = Section([f"cache: {size}, batch {BATCH}; {kept}; {_repeats(options.repeats)}"])
+    section = Section([f"cache: {size}, batch {BATCH}; {kept}; {_counted(options.repeats, 'repeat')}"])
     for way, title in {"plain": "no privacy", "ghost": "ghost clipping"}.items():
         runs: dict[bool, list[Measurement]] = {True: [], False: []}
         furthest = 0.0
@@ -352,8 +355,8 @@ def _apart(one: Path, other: Path) -> float:
     return max(float(np.abs(left[name] - right[name]).max()) for name in left)
 
 
-def _repeats(number: int) -> str:
-    return f"{number} repeat{'s' if number > 1 else ''}"
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'s' if number > 1 else ''}"
 
 
 def _tell(line: str) -> None:
@@ -406,7 +409,7 @@ def _markdown(sections: dict[str, Section]) -> str:
     def line(cells: Sequence[str]) -> str:
         return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n"
 
-    text = "# Tuning modes\n"
+    text = "# What tuning costs and gives\n"
     for title, headings, rows in _tables(sections):
         if rows:
             text += f"\n## {title}\n\n" + line(headings) + line(["---"] * len(headings))

@@ -11,7 +11,7 @@ device has no labelled entry, or more than delta covers (it then sits the round 
 **Cost**: per step the gradient of every sampled entry, clipped to ``clip_norm`` C, is summed; noise of standard deviation
 ``noise_multiplier * C`` is added to every coordinate; the sum is divided by the public ``batch_size``, not by the diary's.
 **Shapes**: per-example gradients (B, *p.shape) with ``hooks``; only their norms (B,) with ``ghost`` (Li et al. 2022,
-arXiv 2110.05679), which is cheaper where many parameters are trained.
+arXiv 2110.05679; Bu et al. 2023), which is cheaper where many parameters are trained.
 
 An empty Poisson sample is a step like any other: its sum is zero and its noise is added. Skipping it would tell that
 it was empty, and count a step that was not taken.
@@ -20,8 +20,9 @@ it was empty, and count a step that was not taken.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -32,13 +33,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from model.classifier import EmotionClassifier
+from model.refusal import Refusal
 from model.settings import RunSettings
 from model.training import Entries, train
 from privacy.plan import PrivacyPlan
 from privacy.randomness import SecureRandom
-
-GHOST_TUNINGS = ("top2", "full")
-"""Many trained parameters: per-example norms are cheaper than per-example gradients (measured at KoBERT size)."""
 
 
 def train_privately(
@@ -148,7 +147,12 @@ class ClippedSum:
 
 
 class GhostClippedSum:
-    """Per-example gradient *norms* only; a second backward pass of the reweighted loss gives the clipped sum."""
+    """Per-example gradient *norms* only, and the clipped sum from the very activations and back-propagated gradients that
+    gave them (book-keeping, Bu et al. 2023, arXiv 2210.00038).
+
+    A second backward pass of the reweighted loss, as Opacus does it, need not give the gradients whose norms were had:
+    float32 is enough for weights to be made under which they differ (measured: an entry contributed 1.27 clip norms).
+    """
 
     def __init__(self, classifier: EmotionClassifier, clip_norm: float) -> None:
         self._own = classifier.trainable()
@@ -156,65 +160,120 @@ class GhostClippedSum:
         self._module = GradSampleModuleFastGradientClipping(
             classifier.upper().train(), loss_reduction="sum", max_grad_norm=clip_norm, use_ghost_clipping=True, strict=False
         )
-
-        self._module.NORM_SAMPLERS = {**self._module.NORM_SAMPLERS, nn.Linear: linear_gradient_norms}
+        self._books: dict[nn.Parameter, Book] = {}
+        self._module.NORM_SAMPLERS = {kind: self._keep(books_of) for kind, books_of in BOOKKEEPERS.items()}
 
     def __call__(self, x: Tensor, mask: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """Sums by parameter name, each of the parameter's shape."""
-        losses = functional.cross_entropy(self._module(x, mask), labels, reduction="none")
+        """Sums by parameter name, each of the parameter's shape; float64."""
+        self._books.clear()
         with _quiet_hooks():
-            losses.sum().backward(retain_graph=True)  # type: ignore[no-untyped-call]
-        factors = _clip_factors(self._module.get_norm_sample().detach(), self._clip_norm)
-        for parameter in self._own.values():
-            parameter.grad = None
-        if not bool(factors.all()):  # their gradients are not finite, and would be infinite still times 0
-            kept = factors > 0
-            return self(x[kept], mask[kept], labels[kept]) if bool(kept.any()) else _zeros(self._own)
-        self._module.disable_hooks()
-        with _quiet_hooks():
-            (factors * losses).sum().backward()  # type: ignore[no-untyped-call]
-        self._module.enable_hooks()
-        sums = {name: p.grad if p.grad is not None else torch.zeros_like(p) for name, p in self._own.items()}
+            functional.cross_entropy(self._module(x, mask), labels, reduction="sum").backward()  # type: ignore[no-untyped-call]
+        missing = [name for name, parameter in self._own.items() if parameter not in self._books]
+        if missing:
+            raise Refusal(f"'{missing[0]}' belongs to a kind of layer without ghost norms; use --tuning head or lora under privacy")
+        norms = torch.stack([book.norms for book in self._books.values()]).norm(dim=0)
+        factors = _clip_factors(norms, self._clip_norm)
+        kept = factors > 0  # the others' gradients are not finite, and would be infinite still times 0
+        sums = {name: self._books[parameter].clipped_sum(kept, factors[kept]) for name, parameter in self._own.items()}
+        self._books.clear()
         for parameter in self._own.values():
             parameter.grad = None
         return sums
 
+    def _keep(self, books_of: Bookkeeper) -> Callable[[Any, list[Tensor], Tensor], dict[nn.Parameter, Tensor]]:
+        """What Opacus' hook calls for one layer: it keeps the layer's books, and gives their norms."""
+
+        def norms(layer: Any, activations: list[Tensor], backprops: Tensor) -> dict[nn.Parameter, Tensor]:
+            books = {parameter: book for parameter, book in books_of(layer, activations[0], backprops).items() if parameter.requires_grad}
+            self._books.update(books)
+            return {parameter: book.norms.float() for parameter, book in books.items()}
+
+        return norms
+
     def detach(self) -> None:
         """Leave the classifier as if Opacus had never seen it, nor an entry."""
+        self._books.clear()
         _detach(self._module)
 
 
+@dataclass(frozen=True)
+class Book:
+    """One parameter's part in a step: its per-example gradient norms (B,), and the sum of those gradients once clipped."""
+
+    norms: Tensor
+    clipped_sum: Callable[[Tensor, Tensor], Tensor]
+    """Of the rows kept (B,) bool and their factors (K,): the weighted sum, of the parameter's shape."""
+
+
+Bookkeeper = Callable[[Any, Tensor, Tensor], dict[nn.Parameter, Book]]
+
+
+def linear_books(layer: Any, inputs: Tensor, backprops: Tensor) -> dict[nn.Parameter, Book]:
+    """Of a linear layer; inputs (B, H) or (B, S, H), backprops (B, O) or (B, S, O). Norms are never less than the truth.
+
+    The squared norm of ``sum_t b_t a_t^T`` is had from products of token pairs, of which most may cancel: in float32, as
+    in Opacus, weights can be made for which that loses it and an entry contributes 2,000 times the clip norm. So the
+    products, and the sum too, are taken in float64, and a millionth of ``sum_t |a_t||b_t|`` is added.
+    """
+    a, b = inputs.double(), backprops.double()
+    if b.dim() == 2:
+        a, b = a[:, None], b[:, None]
+    squared = ((a @ a.transpose(1, 2)) * (b @ b.transpose(1, 2))).sum(dim=(1, 2))
+    rounding = 1e-6 * (a.norm(dim=2) * b.norm(dim=2)).sum(dim=1)
+
+    def clipped_sum(kept: Tensor, factors: Tensor) -> Tensor:
+        return (b[kept] * factors[:, None, None]).flatten(0, 1).T @ a[kept].flatten(0, 1)
+
+    books = {layer.weight: Book(squared.clamp(min=0).sqrt() + rounding, clipped_sum)}
+    return books if layer.bias is None else books | {layer.bias: _small_book(b.sum(dim=1))}
+
+
+def layer_norm_books(layer: Any, inputs: Tensor, backprops: Tensor) -> dict[nn.Parameter, Book]:
+    """Of a layer normalisation over the last dimension; (B, S, H) or (B, H)."""
+    between = tuple(range(1, inputs.dim() - 1))
+    scaled = backprops * functional.layer_norm(inputs, layer.normalized_shape, eps=layer.eps)
+    weight, bias = (gradient.sum(dim=between) if between else gradient for gradient in (scaled, backprops))
+    return {layer.weight: _small_book(weight.double()), layer.bias: _small_book(bias.double())}
+
+
+def embedding_books(layer: Any, ids: Tensor, backprops: Tensor) -> dict[nn.Parameter, Book]:
+    """Of an embedding table; ids (B, S), backprops (B, S, H). The padding row has no gradient."""
+    b = backprops.double()
+    if layer.padding_idx is not None:
+        b = b * (ids != layer.padding_idx)[:, :, None]
+    examples = torch.arange(len(ids))[:, None].expand_as(ids)
+    places, inverse = torch.unique(examples * layer.num_embeddings + ids, return_inverse=True)
+    gradients = b.new_zeros(len(places), b.shape[2]).index_add_(0, inverse.flatten(), b.flatten(0, 1))
+    squared = b.new_zeros(len(ids)).index_add_(0, places // layer.num_embeddings, gradients.square().sum(dim=1))
+
+    def clipped_sum(kept: Tensor, factors: Tensor) -> Tensor:
+        weighted = (b[kept] * factors[:, None, None]).flatten(0, 1)
+        return weighted.new_zeros(layer.weight.shape).index_add_(0, ids[kept].flatten(), weighted)
+
+    return {layer.weight: Book(squared.sqrt(), clipped_sum)}
+
+
+def _small_book(gradients: Tensor) -> Book:
+    """Of a parameter so small that its per-example gradients (B, H) can be held."""
+    return Book(gradients.norm(dim=1), lambda kept, factors: factors @ gradients[kept])
+
+
+BOOKKEEPERS: dict[type[nn.Module], Bookkeeper] = {
+    nn.Linear: linear_books,
+    nn.LayerNorm: layer_norm_books,
+    nn.Embedding: embedding_books,
+}
+
+
 def clipped_sums(classifier: EmotionClassifier, tuning: str, clip_norm: float) -> ClippedSum | GhostClippedSum:
-    """The way to clip that suits what is trained; Opacus has no ghost norms for an LSTM."""
-    if tuning in GHOST_TUNINGS and not _has_lstm(classifier):
+    """The way to clip that suits what is trained: norms alone for whole layers (not for an LSTM), gradients where they are small."""
+    if (tuning == "full" or tuning.startswith("top")) and not _has_lstm(classifier):
         return GhostClippedSum(classifier, clip_norm)
     return ClippedSum(classifier, clip_norm)
 
 
 def _has_lstm(classifier: EmotionClassifier) -> bool:
     return any(isinstance(module, nn.LSTM) for module in classifier.upper().modules())
-
-
-def linear_gradient_norms(layer: nn.Linear, activations: list[Tensor], backprops: Tensor) -> dict[nn.Parameter, Tensor]:
-    """Ghost norms of a linear layer's gradients, (B,) each; inputs (B, H) or (B, S, H). Never less than the truth.
-
-    The squared norm of ``sum_t b_t a_t^T`` is had from products of token pairs, of which most may cancel: in float32, as
-    in Opacus, weights can be made for which that loses it and an entry contributes 2,000 times the clip norm. So the
-    products are taken in float64, and what the float32 gradient itself may be off by, a millionth of
-    ``sum_t |a_t||b_t|``, is added.
-    """
-    a, b = activations[0].double(), backprops.double()
-    if b.dim() == 2:
-        a, b = a[:, None], b[:, None]
-    norms: dict[nn.Parameter, Tensor] = {}
-    weight, bias = layer.weight, layer.bias
-    if isinstance(weight, nn.Parameter) and weight.requires_grad:
-        squared = ((a @ a.transpose(1, 2)) * (b @ b.transpose(1, 2))).sum(dim=(1, 2))
-        rounding = 1e-6 * (a.norm(dim=2) * b.norm(dim=2)).sum(dim=1)
-        norms[weight] = (squared.clamp(min=0).sqrt() + rounding).float()
-    if isinstance(bias, nn.Parameter) and bias.requires_grad:
-        norms[bias] = b.sum(dim=1).norm(dim=1).float()
-    return norms
 
 
 def _clip_factors(norms: Tensor, clip_norm: float) -> Tensor:

@@ -256,7 +256,7 @@ def _about_federated(settings: RunSettings) -> str:
     promise = "none" if settings.privacy == "none" else f"{settings.privacy}, epsilon {settings.epsilon:g} at delta {settings.delta:g}"
     return (
         f"federated: {settings.clients} people, {people_a_round(settings)} of them in each of {settings.rounds} rounds, "
-        f"{settings.local_epochs} local epochs a round, tuning {settings.tuning}, {settings.update_precision} updates, privacy {promise}."
+        f"local-epochs {settings.local_epochs}, tuning {settings.tuning}, {settings.update_precision} updates, privacy {promise}."
     )
 
 
@@ -278,7 +278,9 @@ def _about_exceptions(rows: Sequence[Row]) -> list[str]:
     lines = []
     for model in dict.fromkeys(row.contestant.model for row in rows if row.contestant.model in EXCEPTIONS):
         own = ", ".join(f"{key.replace('_', '-')} {value}" for key, value in EXCEPTIONS[model].items())
-        lines.append(f"{model}: {own}, unlike the others: it has no pretrained body, so nothing to put a head, LoRA or a few layers on.")
+        lines.append(
+            f"{model}: {own}, whatever the others have: it has no pretrained body, so nothing to put a head, LoRA or a few layers on."
+        )
     return lines
 
 

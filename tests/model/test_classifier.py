@@ -285,11 +285,16 @@ def test_one_changed_value_of_the_body_changes_the_base_digest(folder: Path, cop
     assert build(copy).base_digest != build(folder).base_digest
 
 
-def test_two_bodies_that_pool_differently_do_not_share_a_base_digest(folder: Path) -> None:
+def test_two_bodies_that_pool_differently_do_not_share_a_base_digest(folder: Path, copy: Path) -> None:
     # The same weights, but another function: what one trains does not fit the other, and their trunk caches differ.
-    by_path, by_name = build(folder, name=str(folder)), build(folder, name="compact")
-    assert not torch.allclose(own_logits(by_path), own_logits(by_name))
-    assert by_path.base_digest != by_name.base_digest
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(config | {"pooling": "mean"}))
+    first_token, mean = build(folder), build(copy)
+    assert not torch.allclose(own_logits(first_token), own_logits(mean))
+    assert first_token.base_digest != mean.base_digest
+    (copy / "config.json").write_text(json.dumps(config | {"pooling": "max"}))
+    with pytest.raises(Refusal, match="it must be cls or mean"):
+        build(copy)
 
 
 @pytest.mark.parametrize("change", [{"num_attention_heads": 4}, {"hidden_act": "relu"}, {"layer_norm_eps": 0.1}])

@@ -103,7 +103,7 @@ def test_training_equals_a_plain_loop_over_the_same_batches(more: dict[str, Any]
     wanted = independent_loop(run, batches)
     own, start = trained(run), prepared(run)[0].read()
     for name, value in wanted.items():
-        np.testing.assert_allclose(own[name], value.numpy(), atol=1e-6, rtol=0, err_msg=name)
+        np.testing.assert_allclose(own[name], value.numpy(), atol=1e-5, rtol=0, err_msg=name)  # Adam divides by tiny roots
         assert np.abs(own[name] - start[name]).max() > 1e-4  # it went somewhere
 
 
