@@ -53,16 +53,19 @@ def training(task_folder: Path, out: Path) -> dict[str, Any]:
 def train(network: Network, entries: list[Entry], task: dict[str, Any], *, seed: int) -> None:
     """One person's local epoch: AdamW, learning rate rising over the first steps, gradient norm clipped, dropout on."""
     generator = torch.Generator().manual_seed(seed)
+    size = task["batch_size"]
     order = torch.randperm(len(entries), generator=generator).tolist()
+    order.sort(key=lambda row: len(entries[row][0]))  # 64 entries are one window: like lengths share a batch
+    cut = [order[start : start + size] for start in range(0, len(order), size)]
+    batches = [cut[number] for number in torch.randperm(len(cut), generator=generator).tolist()]
     torch.manual_seed(int(torch.randint(2**62, (1,), generator=generator)))  # of dropout
     network.train()
     optimizer = torch.optim.AdamW(network.parameters(), lr=task["learning_rate"], weight_decay=task["weight_decay"], fused=True)
-    starts = range(0, len(entries), task["batch_size"])
-    rising = max(1, round(task["warmup"] * len(starts)))
-    for step, start in enumerate(starts):
+    rising = max(1, round(task["warmup"] * len(batches)))
+    for step, rows in enumerate(batches):
         for group in optimizer.param_groups:
             group["lr"] = task["learning_rate"] * min(1.0, (step + 1) / rising)
-        ids, mask, labels = batch([entries[row] for row in order[start : start + task["batch_size"]]])
+        ids, mask, labels = batch([entries[row] for row in rows])
         optimizer.zero_grad()
         functional.cross_entropy(network(ids, mask), labels).backward()
         nn.utils.clip_grad_norm_(network.parameters(), task["gradient_clip"])

@@ -176,7 +176,7 @@ def epoch(filled: Path, out: Path) -> dict[str, Any]:
         chosen = [kept[row] for row in rows]
         learn(chosen if task.cached else classifier.lower(chosen), labels[list(rows)])
 
-    batches = shuffled_epochs(len(texts), epochs=1, batch_size=BATCH, generator=_generator())
+    batches = shuffled_epochs([len(row) for row in kept], epochs=1, batch_size=BATCH, generator=_generator())
     train(classifier, settings, batches=batches, steps=len(batches), gradient=gradient, generator=_generator())
     seconds = time.perf_counter() - began
 

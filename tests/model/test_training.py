@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +100,9 @@ def independent_loop(run: RunSettings, batches: list[list[int]]) -> dict[str, Te
 )
 def test_training_equals_a_plain_loop_over_the_same_batches(more: dict[str, Any]) -> None:
     run = plainly(dropout=0.0, learning_rate=1e-3, **more)
-    batches = shuffled_epochs(len(TEXTS), epochs=run.local_epochs, batch_size=run.batch_size, generator=torch.Generator().manual_seed(1))
+    batches = shuffled_epochs(
+        prepared(run)[1].lengths, epochs=run.local_epochs, batch_size=run.batch_size, generator=torch.Generator().manual_seed(1)
+    )
     wanted = independent_loop(run, batches)
     own, start = trained(run), prepared(run)[0].read()
     for name, value in wanted.items():
@@ -172,17 +175,21 @@ def test_training_leaves_the_random_numbers_of_the_program_alone() -> None:
 @settings(deadline=None, max_examples=40)
 @given(entries=st.integers(0, 40), epochs=st.integers(1, 4), size=st.integers(1, 50), seed=st.integers(0, 2**31))
 def test_an_epoch_visits_every_entry_once_in_batches_of_the_stated_size(entries: int, epochs: int, size: int, seed: int) -> None:
-    batches = shuffled_epochs(entries, epochs=epochs, batch_size=size, generator=torch.Generator().manual_seed(seed))
+    lengths = torch.randint(1, 90, (entries,), generator=torch.Generator().manual_seed(seed)).tolist()
+    batches = shuffled_epochs(lengths, epochs=epochs, batch_size=size, generator=torch.Generator().manual_seed(seed))
     per_epoch = -(-entries // size)
     assert len(batches) == epochs * per_epoch
     for epoch in range(epochs):
         own = batches[epoch * per_epoch : (epoch + 1) * per_epoch]
         assert sorted(row for batch in own for row in batch) == list(range(entries))
-        assert all(len(batch) == size for batch in own[:-1])
+        assert sorted(map(len, own)) == sorted([size] * (entries // size) + [entries % size] * bool(entries % size))
+        if len(own) <= 16:  # one window: the batches part the rows by length
+            spans = sorted((min(lengths[row] for row in batch), max(lengths[row] for row in batch)) for batch in own)
+            assert all(before[1] <= after[0] for before, after in pairwise(spans))
 
 
 def test_epochs_are_shuffled_differently() -> None:
-    first, second = shuffled_epochs(30, epochs=2, batch_size=30, generator=torch.Generator().manual_seed(1))
+    first, second = shuffled_epochs([1] * 30, epochs=2, batch_size=30, generator=torch.Generator().manual_seed(1))
     assert first != second != list(range(30))
 
 

@@ -325,8 +325,10 @@ def trained_both_ways(folder: Path, settings: RunSettings, entries: list[str], d
     train_plainly(cached, Entries(rows, LABELS), settings, torch.Generator().manual_seed(1))
 
     generator = torch.Generator().manual_seed(1)
-    batches = shuffled_epochs(len(entries), epochs=settings.local_epochs, batch_size=settings.batch_size, generator=generator)
-    gradient = WholeNetwork(whole, whole.encode(entries, max_tokens=settings.max_tokens), settings)
+    encoded = whole.encode(entries, max_tokens=settings.max_tokens)
+    lengths = [len(row) for row in rows]
+    batches = shuffled_epochs(lengths, epochs=settings.local_epochs, batch_size=settings.batch_size, generator=generator)
+    gradient = WholeNetwork(whole, encoded, settings)
     train(whole, settings, batches=batches, steps=len(batches), gradient=gradient, generator=generator)
 
     ends, others = ({name: parameter.detach() for name, parameter in one.trainable().items()} for one in (cached, whole))
