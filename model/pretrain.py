@@ -133,9 +133,10 @@ class Reader(nn.Module):
         """Logits (M, V) of the chosen positions' tokens, (B, 10) of the ratings and (B, 28) of the labels."""
         states = self.bert(input_ids=ids, attention_mask=mask, position_ids=positions).last_hidden_state
         logits = functional.linear(self.transform(states[chosen]), self.bert.embeddings.word_embeddings.weight, self.bias)
-        mean = (states * mask[:, :, None]).sum(dim=1) / mask.sum(dim=1, keepdim=True)
-        pooled = torch.tanh(self.bert.pooler.dense(mean))
-        return logits, self.rating(pooled), self.labels(pooled)
+        mean = (states.float() * mask[:, :, None]).sum(dim=1) / mask.sum(dim=1, keepdim=True)
+        with torch.autocast(states.device.type, enabled=False):  # means differ little: bf16 would round away what tells them apart
+            pooled = torch.tanh(self.bert.pooler.dense(mean))
+            return logits, self.rating(pooled), self.labels(pooled)
 
 
 def pretrain(
