@@ -270,7 +270,7 @@ def _about_centralised(settings: RunSettings) -> str:
 def _about_floor() -> str:
     return (
         f"{TFIDF}: TF-IDF of character {NGRAMS[0]}- to {NGRAMS[1]}-grams (sublinear tf) and LogisticRegression(C={FLOOR_C:g}, "
-        f"max_iter={FLOOR_STEPS}, class_weight=None), after the same text step; it draws nothing, so only another split gives it a spread."
+        f"max_iter={FLOOR_STEPS}, class_weight='balanced'), after the same text step; it draws nothing, so only another split spreads it."
     )
 
 

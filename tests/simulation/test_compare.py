@@ -135,7 +135,9 @@ def test_the_floor_is_scikit_learn_called_plainly(tmp_path: Path, shared: Settin
     [cell] = run(prepare_comparison(shared(), models="tfidf", seeds=1), tmp_path / "out").cells
     texts, labels, test_texts, test_labels = taken_apart(shared())
     vectorizer = TfidfVectorizer(analyzer="char", ngram_range=(1, 4), sublinear_tf=True)
-    regression = LogisticRegression(C=30.0, max_iter=1000).fit(vectorizer.fit_transform(map(normalized, texts)), labels)
+    regression = LogisticRegression(C=10.0, max_iter=1000, class_weight="balanced").fit(
+        vectorizer.fit_transform(map(normalized, texts)), labels
+    )
     chances = regression.predict_proba(vectorizer.transform(map(normalized, test_texts)))
     scores = cell.result.scores
     assert cell.result.confusion == metrics.confusion_matrix(test_labels, chances.argmax(axis=1), labels=range(4)).tolist()
