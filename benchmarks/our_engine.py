@@ -51,7 +51,7 @@ def write_task(folder: Path) -> dict[str, Any]:
     (folder / "people.json").write_text(json.dumps(people))
     (folder / "test.json").write_text(json.dumps([(one.text, one.emotion.id) for one in test_examples(settings).examples]))
     task = asdict(settings) | {
-        "clients_a_round": round(settings.fraction * settings.clients),
+        "clients_a_round": settings.clients_per_round,
         "body": str(find_model(source_of(settings.model))),
         "seeds": [
             [local_generator(settings.seed, round=number, device=person).initial_seed() for person in range(PEOPLE)]
@@ -148,12 +148,11 @@ def _echo_rounds(out: Path, *, clients: int, arrays: int, values: int, rounds: i
 def slope(out: Path) -> dict[str, Any]:
     """Resident memory at the end of each of 100 rounds with 20 people: compact model, tuning head, example-level privacy."""
     settings = RunSettings(rounds=100)
-    replies_a_round = round(settings.clients * (settings.fraction + settings.fraction_evaluate))
     held: list[float] = []
     ends: list[float] = []
 
     def note(answered: int, _: Journal) -> None:
-        if answered == replies_a_round * (len(held) + 1):
+        if answered == settings.answers_per_round * (len(held) + 1):
             gc.collect()
             held.append(resident_mb())
             ends.append(time.perf_counter())

@@ -5,17 +5,16 @@ from __future__ import annotations
 from functools import lru_cache
 from pathlib import Path
 
-import torch
-
 from client.compression import rounded
 from client.home import Home
 from model.classifier import EmotionClassifier, source_of
+from model.examples import texts
 from model.hub import find_model
 from model.normalization import TEXT_STEP
 from model.records import Declined, GlobalModel, Published, PublishOrder, TrainOrder, Update
 from model.refusal import Refusal
 from model.settings import RunSettings
-from model.training import Entries, local_generator, train_plainly
+from model.training import Entries, labels, local_generator, train_plainly
 from model.tuning import TrunkCache, tuned_classifier
 from privacy.example_level import train_privately
 from privacy.ledger import LedgerDamaged, PrivacyBudgetSpent
@@ -88,8 +87,8 @@ def _may_train(home: Home, plan: PrivacyPlan | None, entries: int) -> bool:
 
 def _labelled_entries(classifier: EmotionClassifier, settings: RunSettings, home: Home) -> Entries:
     examples = home.diary.labelled()
-    rows = TrunkCache(home.cache, classifier, settings).rows([example.text for example in examples])
-    return Entries(rows, torch.tensor([example.emotion.id for example in examples], dtype=torch.int64))
+    rows = TrunkCache(home.cache, classifier, settings).rows(texts(examples))
+    return Entries(rows, labels(examples))
 
 
 def _require_same_body(model: GlobalModel, classifier: EmotionClassifier) -> None:

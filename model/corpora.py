@@ -10,11 +10,10 @@ from __future__ import annotations
 import csv
 import hashlib
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from model.examples import bundled_diaries, texts
+from model.examples import Cells, bundled_diaries, goemotions_cells, kote_cells, texts
 from model.refusal import Refusal
 
 RATINGS = 10
@@ -46,10 +45,11 @@ def read_corpora(folder: Path) -> Reading:
 
     Raises :class:`Refusal` if the folder lacks a corpus or its KOTE test rows, without which nothing can be kept apart.
     """
-    corpora = {"nsmc": _nsmc(folder), "goemotions_ko": _goemotions(folder), "chatbot": _chatbot(folder)}
+    reviews, held_out = _nsmc(folder)
+    corpora = {"nsmc": reviews, "goemotions_ko": _goemotions(folder), "chatbot": _chatbot(folder)}
     tested = {_letters(text) for text in _tested(folder)}
     kept = {name: [sentence for sentence in found if _letters(sentence.text) not in tested] for name, found in corpora.items()}
-    total = sum(map(len, corpora.values())) + _nsmc_held_out(folder)
+    total = sum(map(len, corpora.values())) + held_out
     sentences = tuple(sentence for found in kept.values() for sentence in found)
     return Reading(sentences, {name: len(found) for name, found in kept.items()}, total - len(sentences))
 
@@ -59,28 +59,20 @@ def is_held_out(author: str) -> bool:
     return hashlib.sha256(author.encode()).digest()[0] < HELD_OUT_AUTHORS * 256
 
 
-def _nsmc_rows(folder: Path) -> Iterable[tuple[str, int, str]]:
+def _nsmc(folder: Path) -> tuple[list[Sentence], int]:
+    """Reviews of the authors that may be read, and how many others there are."""
     import pyarrow.parquet
 
     table = pyarrow.parquet.read_table(_existing(folder / "nsmc" / "reviews.parquet"), columns=["author", "rating", "text"])
-    return zip(table["author"].to_pylist(), table["rating"].to_pylist(), table["text"].to_pylist(), strict=True)
-
-
-def _nsmc(folder: Path) -> list[Sentence]:
-    return [Sentence(text, int(rating)) for author, rating, text in _nsmc_rows(folder) if text and text.strip() and not is_held_out(author)]
-
-
-def _nsmc_held_out(folder: Path) -> int:
-    return sum(bool(text and text.strip()) and is_held_out(author) for author, _, text in _nsmc_rows(folder))
+    rows = zip(table["author"].to_pylist(), table["rating"].to_pylist(), table["text"].to_pylist(), strict=True)
+    written = [(author, rating, text) for author, rating, text in rows if text and text.strip()]
+    reviews = [Sentence(text, int(rating)) for author, rating, text in written if not is_held_out(author)]
+    return reviews, len(written) - len(reviews)
 
 
 def _goemotions(folder: Path) -> list[Sentence]:
-    rows = [
-        line.rstrip("\n").split("\t")
-        for part in ("train", "dev")
-        for line in _existing(folder / "goemotions_ko" / f"{part}.tsv").read_text(encoding="utf-8").splitlines()
-    ]
-    return [Sentence(cells[0], labels=frozenset(map(int, cells[1].split(",")))) for cells in rows if len(cells) == 2 and cells[0].strip()]
+    parts = [_existing(folder / "goemotions_ko" / f"{part}.tsv") for part in ("train", "dev")]
+    return [Sentence(text, labels=labels) for path in parts for text, labels in _numbered(path, goemotions_cells)]
 
 
 def _chatbot(folder: Path) -> list[Sentence]:
@@ -89,13 +81,14 @@ def _chatbot(folder: Path) -> list[Sentence]:
 
 
 def _tested(folder: Path) -> list[str]:
-    kote = [
-        line.split("\t")[1]
-        for part in ("val", "test")
-        for line in _existing(folder / "kote" / f"{part}.tsv").read_text(encoding="utf-8").splitlines()
-        if line.count("\t") == 2
-    ]
+    parts = [_existing(folder / "kote" / f"{part}.tsv") for part in ("val", "test")]
+    kote = [text for path in parts for text, _ in _numbered(path, kote_cells)]
     return kote + texts(bundled_diaries()[1].examples)
+
+
+def _numbered(path: Path, cells_of: Cells) -> list[tuple[str, frozenset[int]]]:
+    with path.open(encoding="utf-8") as lines:
+        return [cells for line in lines if (cells := cells_of(line)) is not None]
 
 
 def _letters(text: str) -> str:

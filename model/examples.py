@@ -342,7 +342,7 @@ def _hub_rows(name: str) -> Iterator[Row]:
         yield number, {key: labels[key][value] if key in labels and value is not None else value for key, value in row.items()}
 
 
-def _kote_cells(line: str) -> tuple[str, frozenset[int]] | None:
+def kote_cells(line: str) -> tuple[str, frozenset[int]] | None:
     """Text and label numbers of one KOTE line (id, text, comma-separated numbers 0 to 43), None if it is not one."""
     cells = line.rstrip("\r\n").split("\t")
     if len(cells) != 3 or not re.fullmatch(r"\d+", cells[0]) or not re.fullmatch(r"\d+(,\d+)*", cells[2]):
@@ -351,7 +351,7 @@ def _kote_cells(line: str) -> tuple[str, frozenset[int]] | None:
     return (cells[1].strip(), labels) if cells[1].strip() and max(labels) <= 43 else None
 
 
-def _goemotions_cells(line: str) -> tuple[str, frozenset[int]] | None:
+def goemotions_cells(line: str) -> tuple[str, frozenset[int]] | None:
     """Text and label numbers of one GoEmotions line (text, comma-separated numbers 0 to 27), None if it is not one."""
     cells = line.rstrip("\r\n").split("\t")
     if len(cells) != 2 or not re.fullmatch(r"\d+(,\d+)*", cells[1]):
@@ -389,8 +389,8 @@ def _read_numbered(path: Path, cells_of: Cells, rule: dict[int, Emotion], name: 
 
 
 _NUMBERED: dict[str, tuple[Cells, dict[int, Emotion]]] = {
-    "kote": (_kote_cells, KOTE_EMOTIONS),
-    "goemotions": (_goemotions_cells, GOEMOTIONS),
+    "kote": (kote_cells, KOTE_EMOTIONS),
+    "goemotions": (goemotions_cells, GOEMOTIONS),
 }
 
 _READERS = {

@@ -7,11 +7,8 @@ A folder holds ``config.json``, the weights (``model.safetensors`` or ``pytorch_
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 
@@ -21,7 +18,7 @@ from safetensors.torch import load_file
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from model.checkpoint import write_durably
+from model.checkpoint import locked, write_durably
 from model.refusal import Refusal
 
 SAFETENSORS, PICKLE = "model.safetensors", "pytorch_model.bin"
@@ -125,7 +122,7 @@ def _converted(folder: Path, place: Path) -> Path:
     The weights are written last and whole, and name the files that they were made of: a killed conversion leaves a
     folder that lacks weights, and a folder that changed is converted anew.
     """
-    with _locked(place.parent):
+    with locked(place.parent / ".lock"):  # one conversion at a time: a device's API and its node start together
         made_of = _stamp(folder)
         if _stamp_of(place / SAFETENSORS) == made_of:
             return place
@@ -162,18 +159,6 @@ def _stamp_of(weights: Path) -> str | None:
             return (file.metadata() or {}).get("made_of")
     except (OSError, SafetensorError):
         return None
-
-
-@contextmanager
-def _locked(models: Path) -> Iterator[None]:
-    """One conversion at a time: a device's API and its node start together."""
-    models.mkdir(parents=True, exist_ok=True)
-    handle = os.open(models / ".lock", os.O_CREAT | os.O_RDWR, 0o600)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
 
 
 def _one_of(names: tuple[str, ...]) -> str:

@@ -122,6 +122,21 @@ class RunSettings:
         """The most rounds in which one device can take part."""
         return self.rounds
 
+    @property
+    def clients_per_round(self) -> int:
+        """How many are asked to train in a round."""
+        return max(1, round(self.fraction * self.clients))
+
+    @property
+    def publications_per_round(self) -> int:
+        """How many receive the new global model after a round."""
+        return max(1, round(self.fraction_evaluate * self.clients)) if self.fraction_evaluate else 0
+
+    @property
+    def answers_per_round(self) -> int:
+        """How many messages come back in a round."""
+        return self.clients_per_round + self.publications_per_round
+
     def as_run_config(self) -> dict[str, bool | int | float | str]:
         """The settings under Flower's kebab-case keys."""
         return {field.name.replace("_", "-"): getattr(self, field.name) for field in dataclasses.fields(self)}

@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from model.classifier import EmotionClassifier
 from model.emotions import EMOTIONS
+from model.examples import Example, texts
 from model.settings import RunSettings
 
 WINDOW = 16
@@ -44,6 +45,17 @@ class Entries:
     def lengths(self) -> list[int]:
         """Tokens of each row (1 past the pool)."""
         return [len(row) for row in self.rows]
+
+
+def labelled_entries(classifier: EmotionClassifier, examples: Sequence[Example], settings: RunSettings) -> Entries:
+    """Examples as the tuned part reads them: each passed once through the text step, the tokenizer and the frozen trunk."""
+    rows = classifier.lower(classifier.encode(texts(examples), max_tokens=settings.max_tokens))
+    return Entries(rows, labels(examples))
+
+
+def labels(examples: Sequence[Example]) -> Tensor:
+    """Ids of the emotions, (N,) int64."""
+    return torch.tensor([example.emotion.id for example in examples], dtype=torch.int64)
 
 
 def train(

@@ -8,17 +8,13 @@ that forgot would spend the same budget twice.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from model.checkpoint import write_durably
+from model.checkpoint import locked, write_durably
 from model.refusal import Refusal
 from privacy.plan import Mechanism, PrivacyPlan, composed_epsilon, total_steps
 
@@ -86,7 +82,7 @@ class Ledger:
         """
         if not plan.delta <= self.delta * (1 + 1e-9):
             raise Refusal(f"the round's delta is {plan.delta:g} and this device accepts at most {self.delta:g}; lower the run's delta")
-        with self._locked():
+        with locked(self._path.with_suffix(".lock")):
             before = self.charges()
             after = (*before, Charge(run, round, plan.noise_multiplier, plan.sampling_rate, plan.steps_per_round))
             if len(self._totals(after)) > MOST_MECHANISMS:
@@ -110,16 +106,6 @@ class Ledger:
     @staticmethod
     def _totals(charges: tuple[Charge, ...]) -> dict[Mechanism, int]:
         return total_steps(((charge.noise_multiplier, charge.sampling_rate), charge.steps) for charge in charges)
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(self._path.with_suffix(".lock"), os.O_CREAT | os.O_RDWR, 0o600)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(handle)
 
 
 def _digest(charges: tuple[Charge, ...]) -> str:

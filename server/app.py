@@ -30,7 +30,7 @@ def main(grid: Grid, context: Context) -> None:
     journal = Journal(_run_folder(settings))
     journal.begin(settings)
     classifier = tuned_classifier(settings)
-    weights = starting_weights(settings, classifier) if settings.start else classifier.read()
+    weights = starting_weights(settings, classifier)
     done = journal.catch_up()
     newest = journal.checkpoints.latest()
     if newest is not None:
@@ -51,7 +51,9 @@ def main(grid: Grid, context: Context) -> None:
 
 
 def starting_weights(settings: RunSettings, classifier: EmotionClassifier) -> Weights:
-    """The weights of the newest checkpoint in ``settings.start``; :class:`Refusal` if they belong to another model."""
+    """The weights of the newest checkpoint in ``settings.start``, or of the new head; :class:`Refusal` if they belong to another model."""
+    if not settings.start:
+        return classifier.read()
     folder = find_checkpoints(settings.start)
     store = CheckpointStore(folder)
     manifest = store.latest()

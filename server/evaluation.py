@@ -5,12 +5,11 @@ from __future__ import annotations
 import time
 from dataclasses import asdict
 
-import torch
-
 from model.classifier import EmotionClassifier
-from model.examples import test_examples, texts
+from model.examples import test_examples
 from model.scores import Scores
 from model.settings import RunSettings
+from model.training import labelled_entries
 from model.weights import Weights
 from server.journal import Journal, RoundRecord, finite_or_none
 from server.strategies import FederatedAveraging
@@ -20,16 +19,14 @@ class Evaluation:
     """The server's test set, passed through the frozen trunk once."""
 
     def __init__(self, settings: RunSettings, classifier: EmotionClassifier) -> None:
-        examples = test_examples(settings).examples
         self._settings = settings
         self._classifier = classifier
-        self._rows = classifier.lower(classifier.encode(texts(examples), max_tokens=settings.max_tokens))
-        self._labels = torch.tensor([example.emotion.id for example in examples])
+        self._test = labelled_entries(classifier, test_examples(settings).examples, settings)
 
     def score(self, weights: Weights) -> Scores:
         """Scores of these weights on the test set."""
         self._classifier.write(weights)
-        return self._classifier.score(self._rows, self._labels)
+        return self._classifier.score(self._test.rows, self._test.labels)
 
     def close_round(self, round: int, weights: Weights, strategy: FederatedAveraging, journal: Journal) -> Scores:
         """Score, publish, and add the round's line; done once the checkpoint is on disk."""

@@ -86,7 +86,7 @@ class FederatedAveraging(FedAvg):
         """Order a sample of the devices to train."""
         round = self._rounds_done + server_round
         self.tally = RoundTally()
-        nodes = self._sample(grid, self._settings.fraction, seed=2 * round)
+        nodes = self._sample(grid, self._settings.clients_per_round, seed=2 * round)
         self._asked.update(nodes)
         self._journal.note_most_asked(self.most_asked)  # on disk before a device is asked: a crash can only over-count
         self._model = replace(self._model, weights=weights_of(arrays))
@@ -110,10 +110,10 @@ class FederatedAveraging(FedAvg):
 
     def configure_evaluate(self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid) -> Iterable[Message]:
         """Send the new global model to the devices, each of which stores it."""
-        if self._settings.fraction_evaluate == 0:
+        if not self._settings.publications_per_round:
             return []
         round = self._rounds_done + server_round
-        nodes = self._sample(grid, self._settings.fraction_evaluate, seed=2 * round + 1)
+        nodes = self._sample(grid, self._settings.publications_per_round, seed=2 * round + 1)
         model = replace(self._model, weights=weights_of(arrays))
         order = encode_publish_order(PublishOrder(model, round, self.epsilon, self._settings.delta if self.plan else 0.0))
         return self._messages(order, nodes, MessageType.EVALUATE)
@@ -164,9 +164,8 @@ class FederatedAveraging(FedAvg):
             self.tally.refused[reply.metadata.src_node_id] = str(refusal)
             return None
 
-    def _sample(self, grid: Grid, fraction: float, *, seed: int) -> list[int]:
+    def _sample(self, grid: Grid, wanted: int, *, seed: int) -> list[int]:
         """A sample of the connected devices that the run's seed decides; waits until enough of them are there."""
-        wanted = max(1, round(fraction * self._settings.clients))
         deadline = time.monotonic() + NODES_TIMEOUT
         while len(nodes := sorted(grid.get_node_ids())) < wanted:
             if time.monotonic() > deadline:

@@ -19,8 +19,7 @@ class LiveProgress:
     """A progress bar over the devices' answers and a line about the last finished round; ``update`` moves both."""
 
     def __init__(self, console: Console, settings: RunSettings) -> None:
-        trained = max(1, round(settings.fraction * settings.clients))
-        self._per_round = trained + round(settings.fraction_evaluate * settings.clients)
+        self._per_round = settings.answers_per_round
         self._rounds = Progress(
             TextColumn("round"), MofNCompleteColumn(), BarColumn(bar_width=28), TimeElapsedColumn(), TextColumn("left"),
             TimeRemainingColumn(), console=console,

@@ -77,9 +77,8 @@ def prepare(settings: RunSettings, *, engine: str = "inprocess") -> Prepared:
                 f"use --delta {largest**-1.5:.0e} or smaller, or more clients"
             )
     classifier = tuned_classifier(settings)
-    if settings.start:
-        starting_weights(settings, classifier)
-    return Prepared(settings, train, test, tuple(map(len, parts)), classifier.read().size, classifier.pretrained, engine)
+    weights = starting_weights(settings, classifier)
+    return Prepared(settings, train, test, tuple(map(len, parts)), weights.size, classifier.pretrained, engine)
 
 
 def resume(folder: Path, *, engine: str = "inprocess") -> Prepared:

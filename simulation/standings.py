@@ -32,6 +32,7 @@ from simulation.compare import (
     FLOOR_C,
     FLOOR_STEPS,
     NGRAMS,
+    RARE,
     TFIDF,
     Cell,
     Comparison,
@@ -40,7 +41,6 @@ from simulation.compare import (
     Result,
     Standing,
     passes_of,
-    people_a_round,
 )
 
 
@@ -255,7 +255,7 @@ def _about_data(comparison: Comparison) -> str:
 def _about_federated(settings: RunSettings) -> str:
     promise = "none" if settings.privacy == "none" else f"{settings.privacy}, epsilon {settings.epsilon:g} at delta {settings.delta:g}"
     return (
-        f"federated: {settings.clients} people, {people_a_round(settings)} of them in each of {settings.rounds} rounds, "
+        f"federated: {settings.clients} people, {settings.clients_per_round} of them in each of {settings.rounds} rounds, "
         f"local-epochs {settings.local_epochs}, tuning {settings.tuning}, {settings.update_precision} updates, privacy {promise}."
     )
 
@@ -269,8 +269,9 @@ def _about_centralised(settings: RunSettings) -> str:
 
 def _about_floor() -> str:
     return (
-        f"{TFIDF}: TF-IDF of character {NGRAMS[0]}- to {NGRAMS[1]}-grams (sublinear tf) and LogisticRegression(C={FLOOR_C:g}, "
-        f"max_iter={FLOOR_STEPS}, class_weight='balanced'), after the same text step; it draws nothing, so only another split spreads it."
+        f"{TFIDF}: TF-IDF of character {NGRAMS[0]}- to {NGRAMS[1]}-grams (sublinear tf; from {RARE:,} entries on only those that two "
+        f"of them hold) and LogisticRegression(C={FLOOR_C:g}, max_iter={FLOOR_STEPS}, class_weight='balanced'), after the same text step; "
+        "it draws nothing, so only another split spreads it."
     )
 
 
