@@ -19,7 +19,12 @@ BUNDLED = "samples"
 PARTITIONS = ("auto", "author", "iid", "dirichlet")
 TUNINGS = ("head", "top<k>", "lora", "full")
 PRECISIONS = ("fp32", "fp16")
-PRIVACY_KINDS = ("none", "example")
+PRIVACY_KINDS = ("none", "example", "user", "both")
+CLIENT_SAMPLINGS = ("fixed", "poisson")
+STRATEGIES = ("fedavg", "fedprox", "fedadam", "median", "trimmed-mean", "multi-krum")
+AGGREGATIONS = ("plain", "masked", "encrypted")
+ROBUST = ("median", "trimmed-mean", "multi-krum")
+"""Strategies that compare single updates."""
 FORMATS = ("auto", "tsv", "csv", "jsonl", "parquet", "kote", "goemotions")
 CLASS_WEIGHTS = ("none", "balanced")
 
@@ -37,7 +42,7 @@ class RunSettings:
     tuning: str = _option("head", "which parameters are trained and travel: head, top<k> (top2: two layers and the head), lora or full")
     start: str = _option("", "weights to start from: emotion-v1 (bundled), or a folder of checkpoints; empty: a new head")
     dropout: float = _option(0.3, "dropout before the classifier and, where trained, inside the body")
-    max_tokens: int = _option(64, "longest entry in tokens; what is longer is cut at the end")
+    max_tokens: int = _option(128, "longest entry in tokens; what is longer is cut at the end")
 
     # from what
     data: str = _option(
@@ -63,19 +68,35 @@ class RunSettings:
     rounds: int = _option(10, "number of federated rounds")
     local_epochs: int = _option(1, "passes over a client's own entries in a round")
     batch_size: int = _option(16, "entries per step; under DP the public divisor of the summed gradient")
-    learning_rate: float = _option(2e-3, "peak learning rate of AdamW on the client")
+    learning_rate: float = _option(1e-2, "peak learning rate of AdamW on the client")
     warmup: float = _option(0.1, "fraction of a round's local steps over which the learning rate rises")
     weight_decay: float = _option(0.01, "decoupled weight decay of AdamW")
     gradient_clip: float = _option(1.0, "largest gradient norm of a step without DP")
     class_weights: str = _option("none", "none, or balanced: weigh the loss by inverse class frequency (not under DP)")
     update_precision: str = _option("fp32", "fp32, or fp16: half the bytes; what rounding loses is added to the device's next update")
     update_norm_limit: float = _option(1000.0, "the server refuses an update whose L2 norm is larger")
+    strategy: str = _option(
+        "fedavg", "fedavg, fedprox (devices stay near the global model), fedadam (Adam on the server), median, trimmed-mean or multi-krum"
+    )
+    proximal_mu: float = _option(0.01, "fedprox: how strongly a device is drawn back to the weights that it was sent")
+    server_learning_rate: float = _option(0.01, "fedadam: learning rate of the server's Adam")
+    hostile: float = _option(0.2, "trimmed-mean, multi-krum: the share of a round's updates that may be an attacker's")
     seed: int = _option(7, "seed of initial head, shuffling, dropout and partition; never of privacy noise")
 
     # protected how
-    privacy: str = _option("example", "none, or example: differential privacy for every single diary entry (DP-SGD)")
+    privacy: str = _option("example", "none, example (every single diary entry, by DP-SGD), user (every person as a whole), or both")
     epsilon: float = _option(8.0, "privacy budget of each device over all its planned rounds")
     delta: float = _option(1e-4, "probability with which the epsilon may fail; at most n^-1.5 for n entries")
+    aggregation: str = _option(
+        "plain", "what the server sees: plain (every update), masked (secure aggregation: only their sum) or encrypted (homomorphic sums)"
+    )
+    user_epsilon: float = _option(8.0, "user-level: privacy budget of the whole population over all its rounds")
+    user_delta: float = _option(1e-3, "user-level: probability with which the epsilon may fail; below 1 over the number of clients")
+    client_sampling: str = _option("fixed", "user-level, fraction below 1: fixed (so many each round) or poisson (each by itself)")
+    update_clip: float = _option(
+        1.0, "user-level, masked, encrypted: largest L2 norm of a device's whole update; a longer one is scaled down"
+    )
+    clip_quantile: float = _option(0.0, "user-level: let the clip norm follow this quantile of the updates' norms; 0: it stays")
     clip_norm: float = _option(1.0, "largest L2 norm of one entry's gradient")
     sampling_rate: float = _option(0.25, "probability with which an entry takes part in a private step")
 
@@ -92,6 +113,9 @@ class RunSettings:
             raise Refusal(f"tuning is '{self.tuning}'; choose one of {', '.join(TUNINGS)}, for instance top2")
         _one_of("update-precision", self.update_precision, PRECISIONS)
         _one_of("privacy", self.privacy, PRIVACY_KINDS)
+        _one_of("client-sampling", self.client_sampling, CLIENT_SAMPLINGS)
+        _one_of("aggregation", self.aggregation, AGGREGATIONS)
+        _one_of("strategy", self.strategy, STRATEGIES)
         _one_of("class-weights", self.class_weights, CLASS_WEIGHTS)
         for name in ("clients", "rounds", "local_epochs", "batch_size"):
             _within(name, getattr(self, name), low=1, high=10**6)
@@ -101,16 +125,32 @@ class RunSettings:
         _within("warmup", self.warmup, low=0.0, high=1.0)
         _within("weight_decay", self.weight_decay, low=0.0, high=1.0)
         _within("fraction_evaluate", self.fraction_evaluate, low=0.0, high=1.0)
+        _within("hostile", self.hostile, low=0.0, high=0.49)
+        _within("proximal_mu", self.proximal_mu, low=0.0, high=1e6)
         for name in ("fraction", "sampling_rate"):
             _within(name, getattr(self, name), low=0.0, high=1.0, above=True)
-        for name in ("learning_rate", "gradient_clip", "dirichlet_alpha", "clip_norm", "update_norm_limit", "epsilon"):
+        for name in ("learning_rate", "server_learning_rate", "gradient_clip", "update_norm_limit", "dirichlet_alpha"):
             _within(name, getattr(self, name), low=0.0, high=1e9, above=True)
-        _within("delta", self.delta, low=0.0, high=0.1, above=True)
-        if self.privacy == "example" and self.class_weights != "none":
+        for name in ("clip_norm", "update_clip", "epsilon", "user_epsilon"):
+            _within(name, getattr(self, name), low=0.0, high=1e9, above=True)
+        for name in ("delta", "user_delta"):
+            _within(name, getattr(self, name), low=0.0, high=0.1, above=True)
+        _within("clip_quantile", self.clip_quantile, low=0.0, high=0.99)
+        if self.protects_entries and self.class_weights != "none":
             raise Refusal(
                 f"class-weights '{self.class_weights}' is computed from a diary's private label counts, which example-level "
                 "privacy must not release; use class-weights none, or privacy none"
             )
+
+    @property
+    def protects_entries(self) -> bool:
+        """Whether every single entry is protected, on the device."""
+        return self.privacy in ("example", "both")
+
+    @property
+    def protects_people(self) -> bool:
+        """Whether every person is protected as a whole, by noise on the sum."""
+        return self.privacy in ("user", "both")
 
     @property
     def steps_per_round(self) -> int:

@@ -48,11 +48,25 @@ BAD_VALUES: list[tuple[str, Any]] = [
     *((name, bad) for name in ("fraction", "sampling_rate") for bad in (0.0, -0.1, 1.1)),
     *(
         (name, bad)
-        for name in ("learning_rate", "gradient_clip", "dirichlet_alpha", "clip_norm", "update_norm_limit", "epsilon")
+        for name in (
+            "learning_rate",
+            "gradient_clip",
+            "dirichlet_alpha",
+            "clip_norm",
+            "update_norm_limit",
+            "update_clip",
+            "user_epsilon",
+            "epsilon",
+            "server_learning_rate",
+        )
         for bad in (0.0, -1.0, 2e9)
     ),
-    *(("delta", bad) for bad in (0.0, -1e-4, 0.2)),
-    *((name, "no such choice") for name in ("tuning", "data_format", "partition", "class_weights", "privacy")),
+    *((name, bad) for name in ("delta", "user_delta") for bad in (0.0, -1e-4, 0.2)),
+    *(("clip_quantile", bad) for bad in (-0.1, 1.0)),
+    *((name, "no such choice") for name in ("tuning", "data_format", "partition", "class_weights", "privacy", "strategy", "aggregation")),
+    ("client_sampling", "no such choice"),
+    *(("hostile", bad) for bad in (-0.1, 0.5)),
+    *(("proximal_mu", bad) for bad in (-0.1, 1e7)),
     *((field.name, bad) for field in FIELDS if field.type == "float" for bad in (math.nan, math.inf, -math.inf)),
 ]
 
