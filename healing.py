@@ -100,6 +100,21 @@ def compare(
         raise typer.Exit(130)
 
 
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(help="folder of a run, such as runs/<time>-<name>")],
+) -> None:
+    """Say what a run promised to whom, against whom and on which assumptions, what is spent of it and what is left.
+
+    Prints it, and writes privacy.md and privacy.json into the run's folder.
+    """
+    from simulation.privacy_report import privacy_report, show_report, write_report
+
+    told = privacy_report(run)
+    show_report(console, told)
+    console.print(f"report: {write_report(told, run)}", soft_wrap=True, highlight=False)
+
+
 @model_commands.command()
 def pretrain(
     data: Annotated[Path, typer.Option(help="folder that holds nsmc/, goemotions_ko/, chatbot/ and kote/ (to keep its rows apart)")],

@@ -126,7 +126,7 @@ def memory(out: Path) -> dict[str, Any]:
 
 
 def _echo_rounds(out: Path, *, clients: int, arrays: int, values: int, rounds: int) -> dict[str, Any]:
-    """Rounds of :class:`server.strategies.FederatedAveraging` over devices that learn nothing."""
+    """Rounds of :class:`server.averaging.FederatedAveraging` over devices that learn nothing."""
     settings = RunSettings(
         clients=clients, rounds=rounds, fraction_evaluate=0.0, privacy="none", update_norm_limit=1e9, out=str(out)
     )  # fmt: skip

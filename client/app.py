@@ -6,14 +6,28 @@ import logging
 import traceback
 from collections.abc import Callable
 
-from flwr.app import Context, Error, Message
+from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 
+from client.blind import deal_shares, draw_keys, encrypt_update, make_key, mask_update, open_sum, reveal_shares, sign_survivors
 from client.home import Home
-from client.learning import learn, publish
-from model.records import Declined, Published, Update, decode_publish_order, decode_train_order, encode_reply
+from client.learning import learn, learn_to_hide, publish
+from model.records import Declined, decode_publish_order, decode_train_order, encode_reply
 from model.refusal import Refusal
 from model.settings import RunSettings
+from privacy.encryption_records import decode_open_order, delivered_key, encode_dealt_key, encode_encrypted, encode_opened
+from privacy.masking_records import (
+    decode_advertise_order,
+    decode_agree_order,
+    decode_share_order,
+    decode_unmask_order,
+    delivered,
+    encode_advertisement,
+    encode_agreement,
+    encode_masked,
+    encode_shares,
+    encode_unmasking,
+)
 
 app = ClientApp()
 
@@ -22,26 +36,73 @@ CLIENT_FAILED = 3001
 
 _log = logging.getLogger("healing.client")
 
-Reply = Update | Declined | Published
-
 
 @app.train()
 def train(message: Message, context: Context) -> Message:
     """Train on this device's diary."""
-    return _answer(
-        message,
-        context,
-        lambda settings, home: learn(decode_train_order(message.content), settings, home, device=_device(context)),
-    )
+    return _answer(message, context, lambda settings, home: _trained(message.content, settings, home, _device(context)))
+
+
+@app.query("advertise")
+def advertise(message: Message, context: Context) -> Message:
+    """Draw keys for a masked round."""
+
+    def act(settings: RunSettings, home: Home) -> RecordDict:
+        order = decode_advertise_order(message.content)
+        return encode_advertisement(draw_keys(order, settings, home, device=_device(context)))
+
+    return _answer(message, context, act)
+
+
+@app.query("share")
+def share(message: Message, context: Context) -> Message:
+    """Deal shares of this device's secrets among the others."""
+    return _answer(message, context, lambda _, home: encode_shares(deal_shares(decode_share_order(message.content), home)))
+
+
+@app.query("agree")
+def agree(message: Message, context: Context) -> Message:
+    """Sign the list of devices whose updates are in the sum."""
+    return _answer(message, context, lambda _, home: encode_agreement(sign_survivors(decode_agree_order(message.content), home)))
+
+
+@app.query("unmask")
+def unmask(message: Message, context: Context) -> Message:
+    """Reveal what unmasks the sum, and no more."""
+    return _answer(message, context, lambda _, home: encode_unmasking(reveal_shares(decode_unmask_order(message.content), home)))
 
 
 @app.evaluate()
 def evaluate(message: Message, context: Context) -> Message:
     """Store the new global model on this device."""
-    return _answer(message, context, lambda settings, home: publish(decode_publish_order(message.content), settings, home))
+    return _answer(message, context, lambda settings, home: encode_reply(publish(decode_publish_order(message.content), settings, home)))
 
 
-def _answer(message: Message, context: Context, act: Callable[[RunSettings, Home], Reply]) -> Message:
+@app.query("key")
+def key(message: Message, context: Context) -> Message:
+    """Make the sum key of an encrypted round."""
+    return _answer(message, context, lambda _, home: encode_dealt_key(make_key(decode_share_order(message.content), home)))
+
+
+@app.query("open")
+def open_encrypted(message: Message, context: Context) -> Message:
+    """Open the sum of an encrypted round."""
+    return _answer(message, context, lambda _, home: encode_opened(open_sum(decode_open_order(message.content), home)))
+
+
+def _trained(content: RecordDict, settings: RunSettings, home: Home, device: int) -> RecordDict:
+    order = decode_train_order(content)
+    if settings.aggregation == "plain":
+        return encode_reply(learn(order, settings, home, device=device))
+    values = learn_to_hide(order, settings, home, device=device)
+    if isinstance(values, Declined):
+        return encode_reply(values)
+    if settings.aggregation == "masked":
+        return encode_masked(mask_update(values, delivered(content), home, round=order.round))
+    return encode_encrypted(encrypt_update(values, delivered_key(content), home, round=order.round))
+
+
+def _answer(message: Message, context: Context, act: Callable[[RunSettings, Home], RecordDict]) -> Message:
     """The reply, or an error that names nothing but its class.
 
     An exception may quote what it stumbled over: diary text, or where this device keeps it. Flower would send and log
@@ -49,7 +110,7 @@ def _answer(message: Message, context: Context, act: Callable[[RunSettings, Home
     """
     try:
         settings = RunSettings.from_run_config(context.run_config)
-        return Message(encode_reply(act(settings, Home.find(context.node_config, settings))), reply_to=message)
+        return Message(act(settings, Home.find(context.node_config, settings)), reply_to=message)
     except Refusal as refusal:
         _log.warning("%s", refusal)
         return Message(Error(CLIENT_FAILED, type(refusal).__name__), reply_to=message)

@@ -13,7 +13,11 @@ from client.diary import Diary
 from model.checkpoint import CheckpointStore, write_durably
 from model.refusal import Refusal
 from model.settings import RunSettings
+from privacy.identity import Identity, read_roster
 from privacy.ledger import Ledger, LedgerDamaged
+
+ROSTER = "roster.json"
+"""The registered public keys of a federation's devices."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +36,7 @@ class Home:
         self.root = root
         self.models: Path | None = root / "models"
         self.cache = root / "cache"
+        self.roster = root / ROSTER
 
     @classmethod
     def create(cls, root: Path, policy: DevicePolicy) -> Home:
@@ -40,6 +45,7 @@ class Home:
         home = cls(root)
         if not home._policy_path.exists():
             home._ledger(policy).begin()
+            write_durably(home._identity_path, Identity.create().to_bytes())
             write_durably(home._policy_path, json.dumps(asdict(policy), indent=1).encode())
         return home
 
@@ -51,6 +57,7 @@ class Home:
         elif settings.people and "partition-id" in node_config:
             home = cls(virtual_home(Path(settings.people), int(node_config["partition-id"])))
             home.models = None  # hundreds of virtual people read the copy of this machine
+            home.roster = Path(settings.people) / ROSTER
         elif os.environ.get("HEALING_HOME"):
             home = cls(Path(os.environ["HEALING_HOME"]))
         else:
@@ -68,6 +75,19 @@ class Home:
             return DevicePolicy(**json.loads(self._policy_path.read_bytes()))
         except (ValueError, TypeError):
             raise Refusal(f"'{self._policy_path}' is damaged; write it anew from the defaults") from None
+
+    @property
+    def identity(self) -> Identity:
+        """The key by which other devices know this one; :class:`Refusal` if it is gone or damaged."""
+        try:
+            return Identity.from_bytes(self._identity_path.read_bytes())
+        except FileNotFoundError:
+            raise Refusal(f"'{self._identity_path}' is gone; restore it from a backup, or make a new Home and register it") from None
+
+    @property
+    def registered(self) -> dict[int, bytes]:
+        """The public keys of the devices that this one masks its updates with, by number."""
+        return read_roster(self.roster)
 
     @property
     def diary(self) -> Diary:
@@ -88,6 +108,10 @@ class Home:
     def checkpoints(self) -> CheckpointStore:
         """The global models that reached this device."""
         return CheckpointStore(self.root / "checkpoints", keep=2)
+
+    @property
+    def _identity_path(self) -> Path:
+        return self.root / "identity.json"
 
     @property
     def _policy_path(self) -> Path:

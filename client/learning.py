@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -16,10 +17,14 @@ from model.refusal import Refusal
 from model.settings import RunSettings
 from model.training import Entries, labels, local_generator, train_plainly
 from model.tuning import TrunkCache, tuned_classifier
+from model.weights import Weights
+from privacy.agreement import agreed_form, shared_noise
 from privacy.example_level import train_privately
+from privacy.fixed_point import Integers
 from privacy.ledger import LedgerDamaged, PrivacyBudgetSpent
 from privacy.plan import PrivacyPlan
 from privacy.randomness import SecureRandom
+from privacy.user_level import clip_update, noise_share
 
 
 class OtherBody(Refusal):
@@ -28,6 +33,41 @@ class OtherBody(Refusal):
 
 def learn(order: TrainOrder, settings: RunSettings, home: Home, *, device: int) -> Update | Declined:
     """Train on the person's labelled entries and give the update, or say why this device sits the round out."""
+    learned = _learned(order, settings, home, device)
+    if isinstance(learned, Declined):
+        return learned
+    difference, within = learned.difference, None
+    if settings.update_precision == "fp16":
+        difference = rounded(difference, home.cache, run=order.run)
+    if order.update_clip is not None:
+        clipped = clip_update(difference, order.update_clip)
+        difference, within = clipped.update, clipped.within if settings.clip_quantile else None
+    weight = float(learned.entries) if settings.privacy == "none" else 1.0
+    return Update(difference, weight, order.round, settings.update_precision, within)
+
+
+def learn_to_hide(order: TrainOrder, settings: RunSettings, home: Home, *, device: int) -> Integers | Declined:
+    """The same for a round whose updates are masked or encrypted: clipped to the order's norm, in fixed point, with this device's
+    share of the noise where people are protected; the values (D,) are to be hidden before they leave."""
+    learned = _learned(order, settings, home, device)
+    if isinstance(learned, Declined):
+        return learned
+    if order.update_clip is None:
+        raise Refusal("the order names no norm to clip the update to, without which no hidden sum is safe; nothing was sent")
+    clipped = clip_update(learned.difference, order.update_clip)
+    if settings.protects_people:
+        return noise_share(clipped, shared_noise(settings), SecureRandom())
+    return agreed_form(settings).encode(clipped.update)
+
+
+@dataclass(frozen=True)
+class _Learned:
+    difference: Weights
+    entries: int
+
+
+def _learned(order: TrainOrder, settings: RunSettings, home: Home, device: int) -> _Learned | Declined:
+    """Trained minus received weights: the ledger is charged first, and nothing has left the device yet."""
     classifier = _classifier(settings, home)
     _require_same_body(order.model, classifier)
     plan = _plan(order, settings)
@@ -44,11 +84,7 @@ def learn(order: TrainOrder, settings: RunSettings, home: Home, *, device: int) 
         train_privately(classifier, entries, settings, plan, SecureRandom())
     else:
         train_plainly(classifier, entries, settings, local_generator(settings.seed, round=order.round, device=device))
-    weight = 1.0 if plan is not None else float(len(entries))
-    difference = classifier.read() - order.model.weights
-    if settings.update_precision == "fp16":
-        difference = rounded(difference, home.cache, run=order.run)
-    return Update(difference, weight, order.round, settings.update_precision)
+    return _Learned(classifier.read() - order.model.weights, len(entries))
 
 
 def publish(order: PublishOrder, settings: RunSettings, home: Home) -> Published:
@@ -73,7 +109,9 @@ def publish(order: PublishOrder, settings: RunSettings, home: Home) -> Published
 
 
 def _plan(order: TrainOrder, settings: RunSettings) -> PrivacyPlan | None:
-    if (order.plan is None) != (settings.privacy == "none"):
+    if settings.protects_people and order.update_clip is None:
+        raise Refusal(f"the run's privacy is '{settings.privacy}' and the order names no norm to clip the update to; nothing was trained")
+    if (order.plan is None) == settings.protects_entries:
         raise Refusal(f"the order's plan and the run's privacy '{settings.privacy}' contradict each other; nothing was trained")
     return PrivacyPlan(**vars(order.plan)) if order.plan is not None else None
 

@@ -28,7 +28,7 @@ DECLINE_REASONS = ("budget", "not-ready")
 
 OUTGOING_KEYS: Mapping[str, frozenset[str]] = {
     REPLY: frozenset({"kind", "round", "reason"}),
-    METRICS: frozenset({"weight", "confusion", "log-loss"}),
+    METRICS: frozenset({"weight", "within", "confusion", "log-loss"}),
 }
 
 
@@ -67,6 +67,8 @@ class TrainOrder:
     run: str
     round: int
     plan: PlanNumbers | None
+    update_clip: float | None = None
+    """Largest L2 norm of the whole update that this round takes; None: any."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,8 @@ class Update:
     round: int
     precision: str = "fp32"
     """What its values travel as; under fp16 they are representable there already (see ``client.learning``)."""
+    within: bool | None = None
+    """Whether it was within the clip norm before it was clipped; only where the clip norm adapts."""
 
     @property
     def megabytes(self) -> float:
@@ -113,6 +117,8 @@ class Published:
 
 def encode_train_order(order: TrainOrder) -> RecordDict:
     config: dict[str, Any] = {"run": order.run, "round": order.round, "private": order.plan is not None} | _model_keys(order.model)
+    if order.update_clip is not None:
+        config["update-clip"] = order.update_clip
     if order.plan is not None:
         config |= {key.replace("_", "-"): value for key, value in vars(order.plan).items()}
     return RecordDict({ARRAYS: arrays_of(order.model.weights), ORDER: ConfigRecord(config)})
@@ -121,7 +127,8 @@ def encode_train_order(order: TrainOrder) -> RecordDict:
 def decode_train_order(records: RecordDict) -> TrainOrder:
     config = _config(records, ORDER)
     plan = PlanNumbers(**{name: config[name.replace("_", "-")] for name in PlanNumbers.__dataclass_fields__}) if config["private"] else None
-    return TrainOrder(_model(records, config), str(config["run"]), int(config["round"]), plan)
+    clip = float(config["update-clip"]) if "update-clip" in config else None
+    return TrainOrder(_model(records, config), str(config["run"]), int(config["round"]), plan, clip)
 
 
 def encode_publish_order(order: PublishOrder) -> RecordDict:
@@ -140,7 +147,7 @@ def encode_reply(reply: Update | Declined | Published) -> RecordDict:
         records = RecordDict(
             {
                 ARRAYS: arrays_of(reply.difference, reply.precision),
-                METRICS: MetricRecord({"weight": reply.weight}),
+                METRICS: _told(reply),
                 REPLY: ConfigRecord({"kind": "update", "round": reply.round}),
             }
         )
@@ -165,7 +172,9 @@ def decode_reply(records: RecordDict) -> Update | Declined | Published:
         if kind == "update":
             arrays = _record(records, ARRAYS, ArrayRecord)
             precision = "fp16" if any(array.dtype == "float16" for array in arrays.values()) else "fp32"
-            return Update(weights_of(arrays), float(_record(records, METRICS, MetricRecord)["weight"]), round, precision)
+            metrics = _record(records, METRICS, MetricRecord)
+            within = {0: False, 1: True}[metrics["within"]] if "within" in metrics else None
+            return Update(weights_of(arrays), float(metrics["weight"]), round, precision, within)
         if kind == "declined":
             reason = str(config["reason"])
             return Declined(reason if reason in DECLINE_REASONS else "not-ready", round)
@@ -176,6 +185,14 @@ def decode_reply(records: RecordDict) -> Update | Declined | Published:
             raise
         raise Refusal(f"the reply lacks or misshapes a field ({type(error).__name__}); the device must run the same version") from None
     raise Refusal(f"the reply is of kind '{str(kind)[:20]}'; it must be update, declined or published")
+
+
+def _told(update: Update) -> MetricRecord:
+    """What goes beside the values of an update."""
+    metrics = MetricRecord({"weight": update.weight})
+    if update.within is not None:
+        metrics["within"] = int(update.within)
+    return metrics
 
 
 def require_allowed(records: RecordDict, parameters: Iterable[str] = ()) -> None:
@@ -197,6 +214,8 @@ def _is_allowed(key: str, value: object) -> bool:
         return value in DECLINE_REASONS
     if key == "confusion":
         return isinstance(value, list) and len(value) == 16 and all(isinstance(count, int) and count >= 0 for count in value)
+    if key == "within":
+        return value in (0, 1)
     return isinstance(value, int if key == "round" else (int, float))
 
 

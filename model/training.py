@@ -19,6 +19,7 @@ from torch.nn import functional
 from model.classifier import EmotionClassifier
 from model.emotions import EMOTIONS
 from model.examples import Example, texts
+from model.proximal import ProximalGradient
 from model.settings import RunSettings
 
 WINDOW = 16
@@ -70,8 +71,11 @@ def train(
 ) -> None:
     """Train the tuned parameters in place: AdamW (Loshchilov & Hutter 2019) with a linear warm-up over the first steps.
 
-    ``generator`` alone decides dropout; ``batches`` yields ``steps`` lists of row numbers.
+    ``generator`` alone decides dropout; ``batches`` yields ``steps`` lists of row numbers. Under ``fedprox`` the parameters are
+    drawn back to what they are now.
     """
+    if settings.strategy == "fedprox":
+        gradient = ProximalGradient(gradient, classifier.trainable().values(), mu=settings.proximal_mu)
     optimizer = torch.optim.AdamW(
         classifier.trainable().values(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
     )

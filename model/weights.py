@@ -43,15 +43,15 @@ class Weights(Mapping[str, Array]):
 
     def __add__(self, other: Weights) -> Weights:
         self.require_shapes(other.shapes)
-        return Weights({name: array + other[name] for name, array in self.arrays.items()})
+        return Weights({name: np.asarray(array + other[name]) for name, array in self.arrays.items()})
 
     def __sub__(self, other: Weights) -> Weights:
         self.require_shapes(other.shapes)
-        return Weights({name: array - other[name] for name, array in self.arrays.items()})
+        return Weights({name: np.asarray(array - other[name]) for name, array in self.arrays.items()})
 
     def scale(self, factor: float) -> Weights:
         """Every value times ``factor``."""
-        return Weights({name: array * np.float32(factor) for name, array in self.arrays.items()})
+        return Weights({name: np.asarray(array * np.float32(factor)) for name, array in self.arrays.items()})
 
     @property
     def shapes(self) -> Shapes:

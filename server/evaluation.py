@@ -11,8 +11,8 @@ from model.scores import Scores
 from model.settings import RunSettings
 from model.training import labelled_entries
 from model.weights import Weights
+from server.averaging import FederatedAveraging
 from server.journal import Journal, RoundRecord, finite_or_none
-from server.strategies import FederatedAveraging
 
 
 class Evaluation:
@@ -40,10 +40,13 @@ class Evaluation:
             cross_entropy=scores.cross_entropy,
             epsilon_max=finite_or_none(strategy.epsilon),
             delta=self._settings.delta if strategy.plan is not None else None,
+            user_epsilon=strategy.user_epsilon,
             mb_sent_per_client=tally.mb_sent_per_client,
             seconds=time.monotonic() - tally.started,
             declined=dict(tally.declined),
             refused={str(node): reason for node, reason in tally.refused.items()},
+            lost=tally.lost,
+            left_out=[str(node) for node in tally.left_out],
         )
         journal.checkpoints.publish(
             weights,

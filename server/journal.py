@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from model.checkpoint import CheckpointStore, write_durably
@@ -28,6 +28,12 @@ class RoundRecord:
     seconds: float
     declined: dict[str, int]
     refused: dict[str, str]
+    user_epsilon: float | None = None
+    """Of the whole population's ledger; null without user-level privacy."""
+    lost: str = ""
+    """Why a masked or encrypted round gave no sum."""
+    left_out: list[str] = field(default_factory=list)
+    """Nodes whose updates a robust rule had no use for."""
 
 
 class Journal:

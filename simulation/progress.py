@@ -78,7 +78,10 @@ class PretrainingProgress:
 
 
 def _told(last: RoundRecord) -> str:
+    if last.lost:
+        return f"round {last.round} gave no sum: {last.lost}"
     epsilon = f", largest epsilon {last.epsilon_max:.2f}" if last.epsilon_max is not None else ""
+    epsilon += f", population's epsilon {last.user_epsilon:.2f}" if last.user_epsilon is not None else ""
     return (
         f"{last.clients} people trained, macro-F1 {last.macro_f1:.3f}, cross-entropy {last.cross_entropy:.3f}{epsilon}, "
         f"{last.mb_sent_per_client:.2f} MB sent per person"

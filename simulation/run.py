@@ -22,6 +22,7 @@ from privacy.plan import calibrated
 from server.app import app as server_app
 from server.app import starting_weights
 from server.journal import Journal, RoundRecord
+from server.strategies import require_allowed, require_size
 from simulation.flower_engine import run_on_flower
 from simulation.grid import RUN_ID, SERVER_NODE, InProcessGrid
 from simulation.partition import partition
@@ -66,9 +67,10 @@ def prepare(settings: RunSettings, *, engine: str = "inprocess") -> Prepared:
     """Read the data, deal it out, build the model: everything that can be refused, and nothing on disk."""
     if engine not in ENGINES:
         raise Refusal(f"engine is '{engine}'; choose one of {', '.join(ENGINES)}")
+    require_allowed(settings)
     train, test = training_examples(settings), test_examples(settings)
     parts = partition(train.examples, settings)
-    if settings.privacy == "example":
+    if settings.protects_entries:
         plan = calibrated(settings)
         largest = max(map(len, parts))
         if largest > plan.most_entries:
@@ -78,6 +80,7 @@ def prepare(settings: RunSettings, *, engine: str = "inprocess") -> Prepared:
             )
     classifier = tuned_classifier(settings)
     weights = starting_weights(settings, classifier)
+    require_size(settings, weights.size)
     return Prepared(settings, train, test, tuple(map(len, parts)), weights.size, classifier.pretrained, engine)
 
 
@@ -131,7 +134,7 @@ def run_experiment(prepared: Prepared, folder: Path, *, on_progress: OnProgress 
             shutil.rmtree(folder, ignore_errors=True)
             shutil.rmtree(people, ignore_errors=True)
     rounds = tuple(journal.rounds())
-    epsilon = largest_epsilon(people, settings.clients) if rounds and settings.privacy != "none" else float("inf")
+    epsilon = largest_epsilon(people, settings.clients) if rounds and settings.protects_entries else float("inf")
     return Finished(settings, folder, people, rounds, epsilon, interrupted)
 
 

@@ -345,13 +345,13 @@ def _table(rows: Sequence[Row]) -> Table:
 
 
 def _short(value: float | None) -> str:
-    """Three digits."""
+    """Three digits; two below a tenth, so that no figure is wider than five letters."""
     if value is None:
         return "-"
     for size, letter in ((1e6, "M"), (1e3, "k")):
         if value >= 999.5 * size / 1e3:
             return f"{value / size:.3g}{letter}"
-    return f"{value:.3g}"
+    return f"{value:.3g}" if value >= 0.1 else f"{value:.2g}"
 
 
 COLOURS = {FLOOR: "#8a8a8a", CENTRALISED: "#4C78A8", FEDERATED: "#E8A33D"}

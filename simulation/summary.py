@@ -13,6 +13,7 @@ from rich.table import Table
 from model.checkpoint import write_durably
 from model.emotions import EMOTIONS
 from model.settings import RunSettings
+from privacy.agreement import user_plan
 from privacy.plan import calibrated
 from server.journal import RoundRecord
 from simulation.run import Finished, Prepared
@@ -35,8 +36,27 @@ def show_start(console: Console, prepared: Prepared) -> None:
 
 def privacy_line(settings: RunSettings) -> str:
     """The protection and its promise, in one line."""
-    if settings.privacy == "none":
-        return "none: updates may give diary text away; for research on public text only"
+    promises = [_entry_promise(settings)] if settings.protects_entries else []
+    promises += [_person_promise(settings)] if settings.protects_people else []
+    if settings.aggregation == "masked":
+        promises.append("masked: the server sees the sum of a round's updates and no single one")
+    if settings.aggregation == "encrypted":
+        promises.append("encrypted: the server adds up ciphertexts, and only devices can open the sum")
+    return "; ".join(promises) or "none: updates may give diary text away; for research on public text only"
+
+
+def _person_promise(settings: RunSettings) -> str:
+    plan = user_plan(settings)
+    who = (
+        f"all {plan.clients} people" if plan.sampling == "full" else f"{plan.clients_per_round} of {plan.clients} people ({plan.sampling})"
+    )
+    return (
+        f"each person as a whole: epsilon {plan.epsilon(settings.rounds):.2f} of at most {settings.user_epsilon:g} at delta {plan.delta:g} "
+        f"after all {settings.rounds} rounds (noise multiplier {plan.noise_multiplier:.4g}, update clip {plan.clip_norm:g}, {who} a round)"
+    )
+
+
+def _entry_promise(settings: RunSettings) -> str:
     plan = calibrated(settings)
     return (
         f"each diary entry: epsilon {plan.epsilon(settings.rounds):.2f} of at most {settings.epsilon:g} at delta {settings.delta:g} "
@@ -90,15 +110,16 @@ def write_summary(finished: Finished) -> None:
 
 def _rounds_table(rounds: tuple[RoundRecord, ...]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, title="rounds", title_justify="left")
-    for title in ("round", "people", "macro-F1", "accuracy", "cross-ent.", "epsilon", "MB each", "seconds"):
-        table.add_column(title, justify="right")
+    for title in ("round", "people", "macro-F1", "accur.", "cross-e.", "epsilon", "MB each", "seconds"):
+        table.add_column(title, justify="right", no_wrap=title == "epsilon")
     for record in rounds:
         table.add_row(*_cells(record))
     return table
 
 
 def _cells(record: RoundRecord) -> list[str]:
-    epsilon = f"{record.epsilon_max:.2f}" if record.epsilon_max is not None else "none"
+    spent = [f"{epsilon:.2f}" for epsilon in (record.epsilon_max, record.user_epsilon) if epsilon is not None]
+    epsilon = " / ".join(spent) or "none"
     return [
         str(record.round), str(record.clients), f"{record.macro_f1:.3f}", f"{record.accuracy:.3f}", f"{record.cross_entropy:.3f}",
         epsilon, f"{record.mb_sent_per_client:.2f}", f"{record.seconds:.1f}",
@@ -120,11 +141,18 @@ def _closing_lines(finished: Finished) -> list[str]:
     lines = []
     declined: Counter[str] = sum((Counter(record.declined) for record in finished.rounds), Counter())
     refused = [(record.round, node, reason) for record in finished.rounds for node, reason in record.refused.items()]
-    if finished.settings.privacy != "none":
+    if finished.settings.protects_people:
+        spent = finished.rounds[-1].user_epsilon or 0.0
+        lines.append(
+            f"spent: the population's ledger has {spent:.2f} of {finished.settings.user_epsilon:g} (delta {finished.settings.user_delta:g})"
+        )
+    if finished.settings.protects_entries:
         budget = f"{finished.settings.epsilon:g} (delta {finished.settings.delta:g})"
         lines.append(f"spent: the largest epsilon in any person's ledger is {finished.epsilon:.2f} of {budget}")
     if declined:
         lines.append("declined: " + ", ".join(f"{count} times for {reason}" for reason, count in declined.items()))
+    if lost := [record for record in finished.rounds if record.lost]:
+        lines.append(f"lost: {len(lost)} rounds gave no sum, the first was {lost[0].round}: {lost[0].lost}")
     if refused:
         round, node, reason = refused[0]
         lines.append(f"refused: {len(refused)} answers, the first in round {round} from node {node}: {reason}")

@@ -22,7 +22,7 @@ def run(script: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_every_option_that_readme_names_exists() -> None:
-    told = "".join(run(f"healing {command} --help", ROOT).stdout for command in ("simulate", "compare", "model pretrain"))
+    told = "".join(run(f"healing {command} --help", ROOT).stdout for command in ("simulate", "compare", "report", "model pretrain"))
     named = set(re.findall(r"`?(--[a-z][a-z-]+)", README)) - {"--help", "--node-config", "--strict"}
     assert named
     assert {option for option in named if f"{option} " not in told} == set()
@@ -51,7 +51,7 @@ def test_the_figures_of_the_tuning_table_are_the_models_own() -> None:
 
 @pytest.mark.slow
 def test_a_users_own_text_and_then_reading_with_the_model_work_when_pasted(tmp_path: Path) -> None:
-    """The researcher's own-text block, then the app developer's block, then the operator's, in a clone-like folder."""
+    """The researcher's private run, the own-text block, then the app developer's block, then the operator's, in a clone-like folder."""
     clone = tmp_path / "feelinghealing"
     clone.mkdir()
     for name in ("model", "privacy", "client", "server", "simulation", "healing.py", "pyproject.toml", "LICENSE", "README.md"):
@@ -60,7 +60,8 @@ def test_a_users_own_text_and_then_reading_with_the_model_work_when_pasted(tmp_p
     [own_text] = [block for block in BLOCKS if "mine.csv" in block]
     [reading] = [block for block in BLOCKS if "<<'PY'" in block]
     [operating] = [block for block in BLOCKS if "flwr build" in block]
-    for block in (own_text, reading, operating):
+    [private] = [block for block in BLOCKS if "healing report" in block]
+    for block in (private, own_text, reading, operating):
         done = run(block.replace(".venv/bin/", ""), clone)
         assert done.returncode == 0, done.stdout + done.stderr
     assert "기쁨 (joy)" in run(reading.replace(".venv/bin/", ""), clone).stdout

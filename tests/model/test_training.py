@@ -226,3 +226,10 @@ def test_balanced_weights_are_those_of_scikit_learn(labels: list[int]) -> None:
     own = balanced_weights(torch.tensor(labels)).numpy()
     np.testing.assert_allclose(own, wanted, rtol=1e-6)
     assert own[labels].mean() == pytest.approx(1.0, rel=1e-5)
+
+
+def test_fedprox_keeps_a_device_nearer_to_what_it_was_sent_and_mu_zero_changes_nothing() -> None:
+    sent = prepared(plainly())[0].read()
+    way = {mu: (trained(plainly(strategy="fedprox", proximal_mu=mu)) - sent).norm() for mu in (0.0, 1.0, 100.0)}
+    assert way[0.0] == (trained(plainly()) - sent).norm()
+    assert way[100.0] < way[1.0] < way[0.0]

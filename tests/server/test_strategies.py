@@ -15,8 +15,9 @@ from model.records import GlobalModel, Update, arrays_of, decode_publish_order, 
 from model.refusal import Refusal
 from model.settings import RunSettings
 from model.weights import Weights
+from server.averaging import FederatedAveraging, check_update
 from server.journal import Journal
-from server.strategies import FederatedAveraging, build_strategy, check_update
+from server.strategies import build_strategy
 
 Small = Callable[..., RunSettings]
 NODES = [11, 12, 13]
@@ -181,3 +182,56 @@ def test_an_unknown_protection_is_refused(tmp_path: Path, small: Small) -> None:
     object.__setattr__(settings, "privacy", "homeopathic")
     with pytest.raises(Refusal, match="homeopathic"):
         build_strategy(settings, GlobalModel(weights(0), "body", "tokens"), Journal(tmp_path / "run"))
+
+
+# strategies
+
+
+def test_one_hostile_device_of_five_moves_the_mean_and_not_the_robust_rules(
+    tmp_path: Path, small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(f"{__name__}.NODES", [11, 12, 13, 14, 15])
+    honest = [weights(0).scale(0.01 * number) for number in (1, 2, 3, 4)]
+    hostile = weights(9).scale(100.0)
+    far: dict[str, float] = {}
+    for name in ("fedavg", "median", "trimmed-mean", "multi-krum"):
+        strategy, orders = started(small(privacy="none", strategy=name, clients=5, hostile=0.2), tmp_path / name)
+        replies = [reply(order, Update(update, 1.0, 1)) for order, update in zip(orders, [*honest, hostile], strict=True)]
+        after = averaged(strategy.aggregate_train(1, iter(replies))[0])
+        far[name] = (after - weights(0).scale(1.025)).norm() / weights(0).norm()
+        assert strategy.tally.trained == 5
+        assert strategy.tally.left_out == ([orders[4].metadata.dst_node_id] if name == "multi-krum" else [])
+    assert far["fedavg"] > 5
+    assert max(far[name] for name in ("median", "trimmed-mean", "multi-krum")) < 0.02
+
+
+def test_too_few_updates_for_a_robust_rule_leave_the_model_as_it_was_and_say_so(
+    tmp_path: Path, small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(f"{__name__}.NODES", [11, 12, 13, 14, 15])
+    strategy, orders = started(small(privacy="none", strategy="multi-krum", clients=5, hostile=0.2), tmp_path)
+    replies = [reply(order, Update(weights(1), 1.0, 1)) for order in orders[:4]]
+    assert strategy.aggregate_train(1, iter(replies)) == (None, None)
+    assert strategy.tally.trained == 0
+    assert all("multi-krum as it is set needs 5" in reason for reason in strategy.tally.refused.values())
+
+
+def test_adam_on_the_server_goes_on_after_a_restart_as_if_it_had_never_stopped(tmp_path: Path, small: Small) -> None:
+    settings = small(privacy="none", strategy="fedadam", server_learning_rate=0.1)
+
+    def rounds(folder: Path, *, restarted: bool) -> Weights:
+        journal, now = Journal(folder), weights(0)
+        grid: Any = Nodes()
+        strategy = build_strategy(settings, GlobalModel(now, "body", "tokens"), journal)
+        for round in (1, 2, 3):
+            before = round - 1 if restarted else 0
+            if restarted:
+                strategy = build_strategy(settings, GlobalModel(now, "body", "tokens"), journal, rounds_done=before)
+            orders = list(strategy.configure_train(round - before, arrays_of(now), ConfigRecord(), grid))
+            updates = [] if round == 2 else [weights(10 * round + number) for number in range(3)]  # nobody answers in round 2
+            replies = [reply(order, Update(update, 1.0, round)) for order, update in zip(orders, updates, strict=False)]
+            arrays, _ = strategy.aggregate_train(round - before, iter(replies))
+            now = now if arrays is None else weights_of(arrays)
+        return now
+
+    assert rounds(tmp_path / "a", restarted=True).digest == rounds(tmp_path / "b", restarted=False).digest

@@ -51,7 +51,7 @@ def body(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A BERT of two layers in the hub's layout, with four hundred pieces of the compact model's tokenizer."""
     folder = tmp_path_factory.mktemp("model") / "tiny"
     sizes: dict[str, Any] = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
-    config = BertConfig(vocab_size=400, max_position_embeddings=80, pad_token_id=1, initializer_range=0.3, **sizes)
+    config = BertConfig(vocab_size=400, max_position_embeddings=160, pad_token_id=1, initializer_range=0.3, **sizes)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
         BertForSequenceClassification(config).save_pretrained(folder)
@@ -366,8 +366,8 @@ def test_what_cannot_be_compared_is_refused_before_anything_begins(
 
 
 def test_settings_that_one_contestant_cannot_have_are_refused_before_anything_begins(shared: Settings, body: Path, tmp_path: Path) -> None:
-    with pytest.raises(Refusal, match=r"max-tokens is 100 and .* has 80 positions"):
-        prepare_comparison(shared(max_tokens=100), models=f"tfidf,{body}")
+    with pytest.raises(Refusal, match=r"max-tokens is 200 and .* has 160 positions"):
+        prepare_comparison(shared(max_tokens=200), models=f"tfidf,{body}")
     with pytest.raises(Refusal, match="50 clients cannot share 32 entries"):
         prepare_comparison(shared(clients=50), models=f"tfidf,{body}")
     (tmp_path / "one.csv").write_text("text,emotion\n하나,기쁨\n둘,기쁨\n셋,기쁨\n넷,기쁨", encoding="utf-8")

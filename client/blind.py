@@ -1,0 +1,181 @@
+"""A masked or encrypted round on one device: keys, the hidden update, and what opens the sum (``privacy.masking``, ``privacy.encryption``).
+
+Between two messages a device's secrets lie in its Home, in one file that is replaced *before* an answer leaves: a device
+that is killed and asked again never takes a step twice with the same masks, and what a step no longer needs is gone.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from client.home import Home
+from model.checkpoint import write_durably
+from model.refusal import Refusal
+from model.settings import RunSettings
+from privacy.encryption import SumForm, SumKey, open_key, seal_key
+from privacy.encryption_records import DealtKey, EncryptedUpdate, KeyDelivery, OpenedSum, OpenOrder, signed_key
+from privacy.fixed_point import Integers
+from privacy.masking import (
+    Advertisement,
+    Agreement,
+    Answered,
+    InputMasked,
+    KeysDrawn,
+    MaskedInput,
+    MaskingRound,
+    Shares,
+    SharesDealt,
+    SurvivorsSigned,
+    Unmasking,
+    advertise,
+    agree,
+    checked_roster,
+    mask,
+    share,
+    unmask,
+)
+from privacy.masking_records import AdvertiseOrder, AgreeOrder, ShareOrder, UnmaskOrder
+
+FILE = "masking.json"
+KEY_FILE = "sum-key.bin"
+
+
+def draw_keys(order: AdvertiseOrder, settings: RunSettings, home: Home, *, device: int) -> Advertisement:
+    """Begin a masked round; the secrets of one that was not finished are gone."""
+    if order.round.asked != settings.clients_per_round:
+        raise Refusal(
+            f"the server asks {order.round.asked} devices to mask and the run says {settings.clients_per_round}; nothing was sent"
+        )
+    advertisement, secrets = advertise(order.round, device, home.identity)
+    _keep(home, secrets.to_bytes())
+    return advertisement
+
+
+def deal_shares(order: ShareOrder, home: Home) -> Shares:
+    """Deal this device's secrets among the devices that this device knows by their registered keys."""
+    shares, secrets = share(KeysDrawn.from_bytes(_kept(home)), order.advertisements, home.registered)
+    _keep(home, secrets.to_bytes())
+    return shares
+
+
+def mask_update(values: Integers, sealed: dict[int, bytes], home: Home, *, round: int) -> MaskedInput:
+    """An update in fixed point, under its masks."""
+    secrets = SharesDealt.from_bytes(_kept(home))
+    if secrets.keys.round.number != round:
+        raise Refusal(f"the order is of round {round} and this device's masks are of round {secrets.keys.round.number}; nothing was sent")
+    masked, left = mask(secrets, sealed, values)
+    _keep(home, left.to_bytes())
+    return masked
+
+
+def make_key(order: ShareOrder, home: Home) -> DealtKey:
+    """Make the sum key of an encrypted round and seal it for every other device that this one knows."""
+    keys = KeysDrawn.from_bytes(_kept(home))
+    roster = checked_roster(keys.round, order.advertisements, home.registered)
+    key = SumKey.create()
+    own = X25519PrivateKey.from_private_bytes(keys.sealing_key)
+    others = {device: member.sealing_key for device, member in roster.members.items() if device != keys.device}
+    sealed = {device: seal_key(key, run=_named(keys), sender=own, receiver=public) for device, public in others.items()}
+    write_durably(home.root / KEY_FILE, key.to_bytes())
+    return signed_key(keys.round, keys.device, key.digest, sealed, home.identity)
+
+
+def encrypt_update(values: Integers, given: KeyDelivery, home: Home, *, round: int) -> EncryptedUpdate:
+    """An update in fixed point, under the round's sum key; once a round."""
+    keys = KeysDrawn.from_bytes(_kept(home))
+    if keys.round.number != round or given.dealt.round != keys.round:
+        raise Refusal(f"the order is of round {round} and this device's keys are of round {keys.round.number}; nothing was sent")
+    key = _sum_key(given, keys, home)
+    form = SumForm(key.digest, len(values), keys.round.asked)
+    update = EncryptedUpdate(keys.round, keys.device, key.encrypt(values, form))
+    write_durably(home.root / KEY_FILE, key.to_bytes())
+    _keep(home, Encrypted(keys.round, keys.device, len(values)).to_bytes())
+    return update
+
+
+def open_sum(order: OpenOrder, home: Home) -> OpenedSum:
+    """Open the sum of a round in which this device took part; once, and then the key is gone."""
+    held = Encrypted.from_bytes(_kept(home))
+    if order.count < held.round.threshold:
+        raise Refusal(f"the sum is said to be of {order.count} updates and {held.round.threshold} are needed; it was not opened")
+    key = SumKey.from_bytes((home.root / KEY_FILE).read_bytes())
+    _keep(home, Answered(held.round, held.device).to_bytes())
+    (home.root / KEY_FILE).unlink()
+    form = SumForm(key.digest, held.parameters, held.round.asked)
+    try:
+        values = key.decrypt(order.total, form, fewest=held.round.threshold)
+    except Refusal:  # one answer for every fault: which one it was would tell about the key
+        raise Refusal("the sum does not open; the round is lost") from None
+    return OpenedSum(held.round, held.device, values)
+
+
+def _sum_key(given: KeyDelivery, keys: KeysDrawn, home: Home) -> SumKey:
+    """The round's key: this device's own if it made it, else as a registered device made, signed and sealed it for this one."""
+    maker, dealt, registered = given.maker, given.dealt, home.registered
+    if maker.device not in registered or dealt.device != maker.device or maker.round != keys.round:
+        raise Refusal("the round's key is of no registered device, or of another round; nothing was sent")
+    maker.require_signed(registered[maker.device])
+    dealt.require_signed(registered[maker.device])
+    if maker.device == keys.device:
+        key = SumKey.from_bytes((home.root / KEY_FILE).read_bytes())
+        if key.digest != dealt.digest:
+            raise Refusal("the round's key is not the one that this device made; nothing was sent")
+        return key
+    own = X25519PrivateKey.from_private_bytes(keys.sealing_key)
+    return open_key(dealt.sealed[keys.device], run=_named(keys), digest=dealt.digest, receiver=own, sender=maker.sealing_key)
+
+
+def _named(keys: KeysDrawn) -> str:
+    return f"{keys.round.run}:{keys.round.number}:{keys.round.asked}"
+
+
+@dataclass(frozen=True)
+class Encrypted:
+    """After :func:`encrypt_update`: of which round the key in the file beside it is, and how long the sum will be."""
+
+    round: MaskingRound
+    device: int
+    parameters: int
+
+    def to_bytes(self) -> bytes:
+        """JSON."""
+        return json.dumps({"step": "encrypted", **asdict(self)}).encode()
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> Encrypted:
+        """What :meth:`to_bytes` gave; :class:`Refusal` for another step's."""
+        try:
+            stored = json.loads(content)
+            if stored.pop("step") != "encrypted":
+                raise ValueError
+            return cls(MaskingRound(**stored.pop("round")), **stored)
+        except (ValueError, KeyError, TypeError):
+            raise Refusal("this device has encrypted nothing in this round, or opened its sum already; each is done once") from None
+
+
+def sign_survivors(order: AgreeOrder, home: Home) -> Agreement:
+    """Agree to the one list of survivors that this device will unmask."""
+    agreement, secrets = agree(InputMasked.from_bytes(_kept(home)), order.survivors, home.identity)
+    _keep(home, secrets.to_bytes())
+    return agreement
+
+
+def reveal_shares(order: UnmaskOrder, home: Home) -> Unmasking:
+    """What this device gives to unmask the sum; afterwards it holds no secret of the round."""
+    unmasking, over = unmask(SurvivorsSigned.from_bytes(_kept(home)), order.signatures, home.registered)
+    _keep(home, over.to_bytes())
+    return unmasking
+
+
+def _keep(home: Home, secrets: bytes) -> None:
+    write_durably(home.root / FILE, secrets)
+
+
+def _kept(home: Home) -> bytes:
+    try:
+        return (home.root / FILE).read_bytes()
+    except FileNotFoundError:
+        raise Refusal("this device has begun no masked round; it can take part in the next") from None

@@ -1,0 +1,149 @@
+"""Messages of an encrypted round as Flower's records, and back: the only place that knows their keys.
+
+A round begins as a masked one does, with signed keys (:mod:`privacy.masking_records`). Then one device makes the round's sum
+key and seals it for each other; every train order brings a device its own; two devices open the sum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, RecordDict
+
+from privacy.fixed_point import Integers
+from privacy.identity import Identity, verify
+from privacy.masking import Advertisement, MaskingRound
+from privacy.masking_records import (
+    advertised_keys,
+    advertisements,
+    config_record,
+    mapping,
+    read_record,
+    round_keys,
+    round_of,
+    sender_keys,
+    table,
+)
+
+VECTOR = "opened"
+_SUM_KEY = b"encryption: sum key of a round"
+
+
+@dataclass(frozen=True)
+class DealtKey:
+    """The round's sum key, sealed for each other device; its digest is signed by its maker."""
+
+    round: MaskingRound
+    device: int
+    digest: str
+    signature: bytes
+    sealed: dict[int, bytes] = field(repr=False)
+
+    def require_signed(self, public: bytes) -> None:
+        """Raise :class:`model.refusal.Refusal` unless the holder of ``public`` made a key of this digest for this round."""
+        verify(public, _signed_bytes(self.round, self.device, self.digest), _SUM_KEY, self.signature)
+
+
+def signed_key(round: MaskingRound, device: int, digest: str, sealed: dict[int, bytes], identity: Identity) -> DealtKey:
+    """What the maker of the key sends."""
+    return DealtKey(round, device, digest, identity.sign(_signed_bytes(round, device, digest), _SUM_KEY), sealed)
+
+
+@dataclass(frozen=True)
+class KeyDelivery:
+    """In a train order: who made the key, under which advertised keys, and the key as it was sealed for this device (the maker has it)."""
+
+    maker: Advertisement
+    dealt: DealtKey
+
+
+@dataclass(frozen=True)
+class EncryptedUpdate:
+    """A device's update under the round's sum key."""
+
+    round: MaskingRound
+    device: int
+    ciphertext: bytes = field(repr=False)
+
+
+@dataclass(frozen=True)
+class OpenOrder:
+    """Server to device: the sum of so many updates; open it."""
+
+    total: bytes
+    count: int
+
+
+@dataclass(frozen=True, eq=False)
+class OpenedSum:
+    """The sum (D,), as a device opened it."""
+
+    round: MaskingRound
+    device: int
+    values: Integers
+
+
+def encode_dealt_key(message: DealtKey) -> RecordDict:
+    signed = {"digest": message.digest, "signature": message.signature}
+    return config_record(sender_keys(message.round, message.device) | signed | table("receiver", "sealed", message.sealed))
+
+
+def decode_dealt_key(records: RecordDict) -> DealtKey:
+    return read_record(records, _dealt)
+
+
+def key_delivery(delivery: KeyDelivery, device: int) -> RecordDict:
+    """What a train order carries for one device beside its weights."""
+    dealt = delivery.dealt
+    signed = {"digest": dealt.digest, "signature": dealt.signature, "device": dealt.device}
+    sealed = {one: content for one, content in dealt.sealed.items() if one == device}
+    return config_record(round_keys(dealt.round) | advertised_keys([delivery.maker]) | signed | table("receiver", "sealed", sealed))
+
+
+def delivered_key(records: RecordDict) -> KeyDelivery:
+    return read_record(records, lambda config: KeyDelivery(advertisements(config)[0], _dealt(config)))
+
+
+def encode_encrypted(message: EncryptedUpdate) -> RecordDict:
+    return config_record(sender_keys(message.round, message.device) | {"ciphertext": message.ciphertext})
+
+
+def decode_encrypted(records: RecordDict) -> EncryptedUpdate:
+    return read_record(records, lambda config: EncryptedUpdate(round_of(config), int(config["device"]), bytes(config["ciphertext"])))
+
+
+def encode_open_order(order: OpenOrder) -> RecordDict:
+    return config_record({"total": order.total, "count": order.count})
+
+
+def decode_open_order(records: RecordDict) -> OpenOrder:
+    return read_record(records, lambda config: OpenOrder(bytes(config["total"]), int(config["count"])))
+
+
+def encode_opened(message: OpenedSum) -> RecordDict:
+    records = config_record(sender_keys(message.round, message.device))
+    values = np.ascontiguousarray(message.values, dtype="<i4")
+    records[VECTOR] = ArrayRecord({VECTOR: Array("int32", values.shape, "raw", values.tobytes())})
+    return records
+
+
+def decode_opened(records: RecordDict) -> OpenedSum:
+    def read(config: Mapping[str, Any]) -> OpenedSum:
+        array = records[VECTOR][VECTOR]
+        if not isinstance(array, Array) or array.dtype != "int32" or array.stype != "raw" or len(array.shape) != 1:
+            raise ValueError
+        return OpenedSum(round_of(config), int(config["device"]), np.frombuffer(array.data, dtype="<i4").astype(np.int64))
+
+    return read_record(records, read)
+
+
+def _dealt(config: Mapping[str, Any]) -> DealtKey:
+    signed = (str(config["digest"]), bytes(config["signature"]))
+    return DealtKey(round_of(config), int(config["device"]), *signed, mapping(config, "receiver", "sealed"))
+
+
+def _signed_bytes(round: MaskingRound, device: int, digest: str) -> bytes:
+    return f"{round.run}\n{round.number}\n{round.asked}\n{device}\n{digest}".encode()
