@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help simulate test check bench clean
+.PHONY: help simulate test check audit bench clean
 
 help: ## what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /make \1\t/' | expand -t 16
@@ -27,6 +27,10 @@ check: .venv/installed ## every gate: lint, format, types, import directions, te
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest
+
+audit: .venv/installed ## every attack and every planted fault of the privacy audit (some minutes)
+	HEALING_AUDIT=1 $(BIN)/python -m pytest tests/privacy/test_audit.py tests/simulation/test_audit_report.py
+	$(BIN)/healing audit
 
 bench: .venv/installed ## engine cost against a plain PyTorch loop and stock Flower
 	$(BIN)/python benchmarks/engine.py

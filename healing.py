@@ -26,6 +26,8 @@ app.add_typer(model_commands, name="model")
 SET_BY_COMMAND = ("people", "out")
 COMPARED = {"privacy": "none", "fraction_evaluate": 0.0}
 """Where `healing compare` has other defaults: it compares models, and only the server's own test scores them."""
+AUDITED = {"local_epochs": 5, "rounds": 1, "max_tokens": 40, "learning_rate": 1e-3}
+"""Where `healing audit` has other defaults: one round of a device that trains without collapsing, on entries cut short."""
 
 
 @app.callback()
@@ -100,6 +102,37 @@ def compare(
         raise typer.Exit(130)
 
 
+def audit(
+    tunings: Annotated[str, typer.Option(help="which tunings are attacked, with commas")] = "head,top2,full",
+    entries: Annotated[int, typer.Option(help="entries of the device that is attacked")] = 54,
+    canaries: Annotated[int, typer.Option(help="canaries in the private pipeline; 0: attacks only")] = 1024,
+    out: Annotated[Path | None, typer.Option(help="folder for the results instead of runs/<time>-audit")] = None,
+    **options: Any,
+) -> None:
+    """Attack one update of one device under every protection, and test the private pipeline with canaries.
+
+    The self-test plants three faults (half the noise, a reset accountant, no clipping) and must find them, and none in the
+    pipeline as it is; otherwise it exits with 1 (by chance in at most one run of a hundred).
+    """
+    settings = RunSettings(**options)
+    from model.examples import training_examples
+    from privacy.audit import Extent
+    from privacy.audit import audit as run_audit
+    from privacy.canaries import self_test
+    from simulation.audit_report import AuditProgress, AuditReport, show_audit, write_audit
+    from simulation.run import run_folder
+
+    examples, extent = training_examples(settings).examples, Extent(entries=entries)
+    with AuditProgress(console) as progress:
+        found = run_audit(settings, examples, tunings=tunings.split(","), extent=extent, on_stage=progress.update)
+        trials = self_test(settings, canaries=canaries, on_stage=progress.update) if canaries else ()
+    told, folder = AuditReport(settings, extent, found, trials), out or run_folder("audit")
+    write_audit(told, folder)
+    show_audit(console, told, folder)
+    if any(not trial.passed for trial in trials):
+        raise typer.Exit(1)
+
+
 @app.command()
 def report(
     run: Annotated[Path, typer.Argument(help="folder of a run, such as runs/<time>-<name>")],
@@ -165,6 +198,7 @@ def _with_settings_as_options(
 
 app.command()(_with_settings_as_options(simulate))
 app.command()(_with_settings_as_options(compare, without=("model", *SET_BY_COMMAND), defaults=COMPARED))
+app.command()(_with_settings_as_options(audit, without=("tuning", "dropout", *SET_BY_COMMAND), defaults=AUDITED))
 
 
 def main() -> None:

@@ -22,7 +22,9 @@ def run(script: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_every_option_that_readme_names_exists() -> None:
-    told = "".join(run(f"healing {command} --help", ROOT).stdout for command in ("simulate", "compare", "report", "model pretrain"))
+    told = "".join(
+        run(f"healing {command} --help", ROOT).stdout for command in ("simulate", "compare", "report", "audit", "model pretrain")
+    )
     named = set(re.findall(r"`?(--[a-z][a-z-]+)", README)) - {"--help", "--node-config", "--strict"}
     assert named
     assert {option for option in named if f"{option} " not in told} == set()
