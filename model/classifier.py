@@ -25,6 +25,7 @@ from transformers import BertConfig, BertModel
 from model.emotions import EMOTIONS
 from model.examples import Batch
 from model.hub import PICKLE, SAFETENSORS, WAY_OUT, read_tensors
+from model.lexical import LEXICAL_VERSION, Lexical
 from model.normalization import normalized
 from model.refusal import Refusal
 from model.scores import Scores
@@ -162,55 +163,75 @@ class Chain(nn.Module):
 
 
 class Embeddings(nn.Module):
-    """Token ids (B, S) to hidden states (B, S, H), with position and token-type ids passed whole."""
+    """Token ids (B, S) to hidden states (B, S, H), with position and token-type ids passed whole.
 
-    def __init__(self, bert: BertModel) -> None:
+    Where a later block reads the ids, they go along as one more channel, (B, S, H + 1); float32 holds them exactly.
+    """
+
+    def __init__(self, bert: BertModel, *, ids_go_along: bool) -> None:
         super().__init__()
         self.table = bert.embeddings
+        self.ids_go_along = ids_go_along
 
     def forward(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         positions = torch.arange(ids.shape[1]).repeat(ids.shape[0], 1)
-        return self.table(input_ids=ids, position_ids=positions, token_type_ids=torch.zeros_like(ids)), mask
+        states = self.table(input_ids=ids, position_ids=positions, token_type_ids=torch.zeros_like(ids))
+        return torch.cat([states, ids[:, :, None].to(states.dtype)], dim=2) if self.ids_go_along else states, mask
 
 
 class Layer(nn.Module):
-    """One transformer layer; padding is masked out of attention."""
+    """One transformer layer; padding is masked out of attention. What lies beyond the body's width passes by."""
 
-    def __init__(self, layer: nn.Module) -> None:
+    def __init__(self, layer: nn.Module, width: int) -> None:
         super().__init__()
         self.bert: Any = layer
+        self.width = width
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         blocked = torch.zeros(mask.shape, dtype=x.dtype).masked_fill(mask == 0, torch.finfo(x.dtype).min)
-        return self.bert(x, blocked[:, None, None, :].expand(-1, 1, x.shape[1], -1)), mask
+        states = self.bert(x[:, :, : self.width], blocked[:, None, None, :].expand(-1, 1, x.shape[1], -1))
+        return states if x.shape[2] == self.width else torch.cat([states, x[:, :, self.width :]], dim=2), mask
 
 
 class Pool(nn.Module):
-    """States (B, S, H) to one per entry (B, 1, H): the [CLS] state, or the mean over real tokens."""
+    """States (B, S, H) to one per entry (B, 1, H): the [CLS] state, or the mean over real tokens.
 
-    def __init__(self, pooling: str) -> None:
+    With ``lexical`` the last channel is the tokens' ids, and its vector stands behind the state: (B, 1, H + buckets).
+    """
+
+    def __init__(self, pooling: str, lexical: Lexical | None = None) -> None:
         super().__init__()
         self.pooling = pooling
+        self.lexical = lexical
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        states = x if self.lexical is None else x[:, :, :-1]
         if self.pooling == "mean":
-            x = (x * mask[:, :, None]).sum(dim=1, keepdim=True) / mask.sum(dim=1).clamp(min=1)[:, None, None]
+            pooled = (states * mask[:, :, None]).sum(dim=1, keepdim=True) / mask.sum(dim=1).clamp(min=1)[:, None, None]
         else:
-            x = x[:, :1]
-        return x, torch.ones(x.shape[:2], dtype=torch.int64)
+            pooled = states[:, :1]
+        if self.lexical is not None:
+            words = self.lexical(x[:, :, -1].detach().to(torch.int64), mask)
+            pooled = torch.cat([pooled, words[:, None]], dim=2)
+        return pooled, torch.ones(pooled.shape[:2], dtype=torch.int64)
 
 
 class Head(nn.Module):
-    """Pooler (dense + tanh), dropout, linear: (B, 1, H) to logits (B, 4)."""
+    """Pooler (dense + tanh), dropout, linear; plus a linear reading of the words: (B, 1, H + buckets) to logits (B, 4)."""
 
-    def __init__(self, width: int, dropout: float, pooler: nn.Linear | None = None) -> None:
+    def __init__(self, width: int, dropout: float, pooler: nn.Linear | None = None, *, buckets: int = 0) -> None:
         super().__init__()
+        self.width, self.inputs = width, width + buckets
         self.pooler = pooler if pooler is not None else _drawn(nn.Linear(width, width), 1.0 / width**0.5)
         self.dropout = nn.Dropout(dropout)
         self.classifier = _drawn(nn.Linear(width, len(EMOTIONS)), 0.02)
+        self.words = nn.Linear(buckets, len(EMOTIONS), bias=False) if buckets else None
+        if self.words is not None:
+            nn.init.zeros_(self.words.weight)
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        return self.classifier(self.dropout(torch.tanh(self.pooler(x[:, 0])))), mask
+        logits = self.classifier(self.dropout(torch.tanh(self.pooler(x[:, 0, : self.width]))))
+        return logits if self.words is None else logits + self.words(x[:, 0, self.width :]), mask
 
 
 class WordEmbeddings(nn.Module):
@@ -252,12 +273,12 @@ def build_classifier(name: str, folder: Path, *, dropout: float, seed: int) -> E
         raise Refusal(f"{sizes}; take both from the same model")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SCRATCH_SEED)
-        blocks = (_lstm_blocks if row.body == "lstm" else _bert_blocks)(folder, config, row, dropout)
+        blocks = (_lstm_blocks if row.body == "lstm" else _bert_blocks)(folder, config, tokenizer, dropout)
         base_digest = _digest(nn.ModuleDict(blocks).state_dict(), _function(config, row))
         torch.manual_seed(seed)
         pooler = blocks.pop("pooler", None)
-        width = 2 * LSTM_WIDTH if row.body == "lstm" else config.hidden_size
-        blocks["head"] = Head(width, dropout, pooler if isinstance(pooler, nn.Linear) else None)
+        width, buckets = (2 * LSTM_WIDTH, 0) if row.body == "lstm" else (config.hidden_size, _buckets(config, folder))
+        blocks["head"] = Head(width, dropout, pooler if isinstance(pooler, nn.Linear) else None, buckets=buckets)
     return EmotionClassifier(
         blocks, tokenizer, base_digest=base_digest, positions=config.max_position_embeddings, pretrained=pooler is not None
     )
@@ -290,7 +311,7 @@ def _bert_config(folder: Path) -> BertConfig:
     return config
 
 
-def _bert_blocks(folder: Path, config: BertConfig, row: ModelRow, dropout: float) -> dict[str, nn.Module]:
+def _bert_blocks(folder: Path, config: BertConfig, tokenizer: Tokenizer, dropout: float) -> dict[str, nn.Module]:
     config.hidden_dropout_prob = config.attention_probs_dropout_prob = min(dropout, config.hidden_dropout_prob)
     config._attn_implementation = "sdpa"
     try:
@@ -301,9 +322,10 @@ def _bert_blocks(folder: Path, config: BertConfig, row: ModelRow, dropout: float
     if weights is None:
         raise Refusal(f"'{folder}' has no {SAFETENSORS} or {PICKLE}; put the weights there, {WAY_OUT}")
     _load_body(bert, read_tensors(weights), folder)
-    blocks: dict[str, nn.Module] = {"embeddings": Embeddings(bert)}
-    blocks |= {f"layer{number}": Layer(layer) for number, layer in enumerate(bert.encoder.layer)}
-    blocks["pool"] = Pool(_pooling(config, folder))
+    lexical = Lexical(tokenizer, buckets) if (buckets := _buckets(config, folder)) else None
+    blocks: dict[str, nn.Module] = {"embeddings": Embeddings(bert, ids_go_along=lexical is not None)}
+    blocks |= {f"layer{number}": Layer(layer, config.hidden_size) for number, layer in enumerate(bert.encoder.layer)}
+    blocks["pool"] = Pool(_pooling(config, folder), lexical)
     blocks["pooler"] = bert.pooler.dense
     return blocks
 
@@ -311,7 +333,7 @@ def _bert_blocks(folder: Path, config: BertConfig, row: ModelRow, dropout: float
 LSTM_WIDTH = 128
 
 
-def _lstm_blocks(folder: Path, config: BertConfig, row: ModelRow, dropout: float) -> dict[str, nn.Module]:
+def _lstm_blocks(folder: Path, config: BertConfig, tokenizer: Tokenizer, dropout: float) -> dict[str, nn.Module]:
     return {
         "embeddings": WordEmbeddings(config.vocab_size, LSTM_WIDTH, config.pad_token_id),
         "lstm": Recurrent(LSTM_WIDTH, LSTM_WIDTH),
@@ -360,11 +382,23 @@ def _pooling(config: BertConfig, folder: Path) -> str:
     return str(pooling)
 
 
+MOST_BUCKETS = 2**17
+
+
+def _buckets(config: BertConfig, folder: Path) -> int:
+    """``lexical_buckets`` in config.json, of our own too: how many places hashed n-grams have; 0 without it."""
+    buckets = getattr(config, "lexical_buckets", 0)
+    if type(buckets) is not int or not 0 <= buckets <= MOST_BUCKETS:
+        raise Refusal(f"lexical_buckets in '{folder / 'config.json'}' is {str(buckets)[:20]}; it must be from 0 to {MOST_BUCKETS}")
+    return buckets
+
+
 def _function(config: BertConfig, row: ModelRow) -> str:
     """What else than its weights decides what a body computes."""
     if row.body == "lstm":
         return "lstm"
-    return f"{getattr(config, 'pooling', 'cls')}:{config.num_attention_heads}:{config.hidden_act}:{config.layer_norm_eps}"
+    lexical = f":{LEXICAL_VERSION}:{config.lexical_buckets}" if getattr(config, "lexical_buckets", 0) else ""
+    return f"{getattr(config, 'pooling', 'cls')}:{config.num_attention_heads}:{config.hidden_act}:{config.layer_norm_eps}{lexical}"
 
 
 def _digest(tensors: dict[str, Tensor], function: str) -> str:

@@ -35,6 +35,10 @@ class Tokenizer:
         """Number of ids, special tokens included."""
         return self._fast.get_vocab_size()
 
+    def pieces(self) -> list[str]:
+        """What every id stands for, in the order of the ids; SentencePiece's ``▁`` begins a word."""
+        return [str(self._fast.id_to_token(id)) for id in range(self.vocabulary_size)]
+
     def encode(self, texts: Sequence[str], *, max_tokens: int) -> list[list[int]]:
         """Ids of each text, ``[CLS]`` and ``[SEP]`` included, at most ``max_tokens`` of them."""
         self._fast.enable_truncation(max_tokens)

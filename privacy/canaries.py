@@ -140,6 +140,7 @@ class CanaryStage:
         silent = {name: np.zeros_like(array) if "pooler" in name else array for name, array in weights.items()}
         self._weights = Weights(silent)
         self.width = weights["head.pooler.weight"].shape[1]
+        self._inputs: Any = self._classifier.blocks["head"].inputs  # a canary has no words
         bias = torch.softmax(torch.from_numpy(weights["head.classifier.bias"]).double(), dim=0).numpy()
         bias[0] -= 1.0  # every canary's label is the first
         direction = weights["head.classifier.weight"].T.astype(np.float64) @ bias
@@ -147,7 +148,7 @@ class CanaryStage:
 
     def scores(self, members: npt.NDArray[np.int64], rounds: int, pipeline: Pipeline, randomness: Callable[[], SecureRandom]) -> Values:
         """The log-likelihood ratio (H,), in against out, of each canary, over every step of ``rounds`` rounds with ``members`` in."""
-        rows = [torch.nn.functional.one_hot(torch.tensor([member]), self.width) * LOUDNESS for member in members.tolist()]
+        rows = [torch.nn.functional.one_hot(torch.tensor([member]), self._inputs) * LOUDNESS for member in members.tolist()]
         entries = Entries(rows, torch.zeros(len(rows), dtype=torch.int64))
         self._classifier.write(self._weights)
         ratios = np.zeros(self.width)

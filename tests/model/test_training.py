@@ -61,9 +61,10 @@ def independent_loop(run: RunSettings, batches: list[list[int]]) -> dict[str, Te
     """The head as a plain module, trained by the textbook: warm-up, mean loss, clip, AdamW (decay, moments, step)."""
     classifier, entries = prepared(run)
     start: Any = classifier.blocks["head"]
-    names = ["pooler.weight", "pooler.bias", "classifier.weight", "classifier.bias"]
+    names = ["pooler.weight", "pooler.bias", "classifier.weight", "classifier.bias", "words.weight"]
     values = [start.get_parameter(name).detach().clone().requires_grad_() for name in names]
-    x = torch.stack([row[0] for row in entries.rows])
+    x = torch.stack([row[0, :256] for row in entries.rows])
+    words = torch.stack([row[0, 256:] for row in entries.rows])
     first, second = [torch.zeros_like(v) for v in values], [torch.zeros_like(v) for v in values]
     weights = None
     if run.class_weights == "balanced":
@@ -71,7 +72,7 @@ def independent_loop(run: RunSettings, batches: list[list[int]]) -> dict[str, Te
     rising = max(1, round(run.warmup * len(batches)))
     for step, rows in enumerate(batches, start=1):
         rate = run.learning_rate * min(1.0, step / rising)
-        logits = torch.tanh(x[rows] @ values[0].T + values[1]) @ values[2].T + values[3]
+        logits = torch.tanh(x[rows] @ values[0].T + values[1]) @ values[2].T + values[3] + words[rows] @ values[4].T
         chosen = -torch.log_softmax(logits, dim=1)[torch.arange(len(rows)), LABELS[rows]]
         share = torch.ones(len(rows)) if weights is None else weights[LABELS[rows]]
         gradients = torch.autograd.grad((chosen * share).sum() / share.sum(), values)

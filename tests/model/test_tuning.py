@@ -30,6 +30,7 @@ TEXTS = [
 LABELS = torch.tensor([0, 0, 2, 3, 1])
 
 HEAD = {"head.pooler.weight", "head.pooler.bias", "head.classifier.weight", "head.classifier.bias"}
+WORDS = {"head.words.weight"}
 ONE_LAYER = {
     f"{part}.{kind}"
     for part in (
@@ -101,10 +102,10 @@ LSTM = {
 @pytest.mark.parametrize(
     ("model", "tuning", "trained"),
     [
-        ("compact", "head", HEAD),
-        ("compact", "top2", HEAD | layers(2, 3)),
-        ("compact", "lora", HEAD | low_rank(0, 1, 2, 3)),
-        ("compact", "full", HEAD | layers(0, 1, 2, 3) | EMBEDDINGS),
+        ("compact", "head", HEAD | WORDS),
+        ("compact", "top2", HEAD | WORDS | layers(2, 3)),
+        ("compact", "lora", HEAD | WORDS | low_rank(0, 1, 2, 3)),
+        ("compact", "full", HEAD | WORDS | layers(0, 1, 2, 3) | EMBEDDINGS),
         ("lstm", "head", HEAD),
         ("lstm", "top2", HEAD | LSTM),
         ("lstm", "full", HEAD | LSTM | {"embeddings.table.weight"}),
