@@ -98,7 +98,7 @@ class RunSettings:
     )
     clip_quantile: float = _option(0.0, "user-level: let the clip norm follow this quantile of the updates' norms; 0: it stays")
     clip_norm: float = _option(1.0, "largest L2 norm of one entry's gradient")
-    sampling_rate: float = _option(0.25, "probability with which an entry takes part in a private step")
+    sampling_rate: float = _option(1.0, "probability with which an entry takes part in a private step; 1: every step sees the whole diary")
 
     # where
     people: str = _option("", "folder that holds the virtual people's Homes; empty on a real device")

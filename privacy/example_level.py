@@ -39,6 +39,9 @@ from model.training import Entries, train
 from privacy.plan import PrivacyPlan
 from privacy.randomness import SecureRandom
 
+AT_ONCE = 64
+"""Entries whose gradients are held together: a step may take a whole diary, and memory must not grow with it."""
+
 
 def train_privately(
     classifier: EmotionClassifier,
@@ -89,15 +92,16 @@ class PrivateGradient:
         self._sum = clipped_sums(classifier, settings.tuning, plan.clip_norm)
 
     def __call__(self, rows: Sequence[int]) -> None:
-        if rows:
-            batch = self._classifier.batch([self._entries.rows[row] for row in rows], self._entries.labels[list(rows)])
-            sums = self._sum(batch.inputs, batch.mask, batch.labels)
-        else:
-            sums = _zeros(self._classifier.trainable())
+        sums = {name: torch.zeros_like(p, dtype=torch.float64) for name, p in self._classifier.trainable().items()}
+        for start in range(0, len(rows), AT_ONCE):
+            few = list(rows[start : start + AT_ONCE])
+            batch = self._classifier.batch([self._entries.rows[row] for row in few], self._entries.labels[few])
+            for name, part in self._sum(batch.inputs, batch.mask, batch.labels).items():
+                sums[name] += part
         std = self._plan.noise_multiplier * self._plan.clip_norm
         for name, parameter in self._classifier.trainable().items():
             # In float64 until the sum is noised: float32 noise would leave bits of the sum that it cannot have made (Mironov 2012).
-            noised = sums[name].double() + self._randomness.normal(parameter.shape, std=std)
+            noised = sums[name] + self._randomness.normal(parameter.shape, std=std)
             parameter.grad = (noised / self._divisor).float()
 
     def detach(self) -> None:
@@ -280,10 +284,6 @@ def _clip_factors(norms: Tensor, clip_norm: float) -> Tensor:
     """What each gradient is multiplied by, (B,); 0 where the norm is not finite, so that weights made to overflow on a
     word tell nothing but that an entry contributed nothing."""
     return torch.where(norms.isfinite(), (clip_norm / (norms + 1e-6)).clamp(max=1.0), 0.0)
-
-
-def _zeros(parameters: dict[str, nn.Parameter]) -> dict[str, Tensor]:
-    return {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
 
 
 def _detach(module: GradSampleModule) -> None:

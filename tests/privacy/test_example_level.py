@@ -23,7 +23,7 @@ from model.hub import find_model
 from model.settings import RunSettings
 from model.training import Entries, train_plainly
 from model.tuning import tuned_classifier
-from privacy.example_level import PrivateGradient, clipped_sums, poisson_batches, train_privately
+from privacy.example_level import AT_ONCE, PrivateGradient, clipped_sums, poisson_batches, train_privately
 from privacy.plan import PrivacyPlan
 from privacy.randomness import SecureRandom
 
@@ -341,6 +341,13 @@ def test_a_first_empty_sample_does_not_disturb_the_full_one_after_it() -> None:
     learner = learner_of("compact", "top2")
     _, step = noised(learner.classifier, learner.entries, settings(tuning="top2", batch_size=1), plan(noise=1e-9), [], [0, 2])
     assert float((step - clipped_loop([learner.gradients[0], learner.gradients[2]], 1.0)).abs().max()) <= 1e-6
+
+
+def test_a_step_of_more_entries_than_are_held_at_once_sums_them_all() -> None:
+    learner = learner_of("compact", "head")
+    rows = [row % 4 for row in range(2 * AT_ONCE + 3)]
+    [step] = noised(learner.classifier, learner.entries, settings(batch_size=1), plan(noise=1e-9), rows)
+    assert float((step - clipped_loop([learner.gradients[row] for row in rows], 1.0)).abs().max()) <= 1e-4
 
 
 def test_poisson_batches_are_the_planned_number_and_drop_nobody() -> None:
