@@ -47,10 +47,10 @@ class Imported:
 
     def account(self) -> str:
         """One line for a person; no word of any row."""
-        parts = [f"{self.added} entries imported", f"{self.known} were here already"]
+        parts = [f"entries imported: {self.added}", f"here already: {self.known}"]
         if self.bad:
             first = "; ".join(f"{place}: {reason}" for place, reason in self.bad[:10])
-            parts.append(f"{len(self.bad)} bad rows skipped ({first}{'; ...' if len(self.bad) > 10 else ''})")
+            parts.append(f"bad rows skipped: {len(self.bad)} ({first}{'; ...' if len(self.bad) > 10 else ''})")
         return ", ".join(parts)
 
 

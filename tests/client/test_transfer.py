@@ -186,7 +186,7 @@ def test_an_account_of_bad_rows_names_lines_and_no_text(tmp_path: Path) -> None:
     path = tmp_path / "daylio_export.csv"
     path.write_text(DAYLIO, encoding="utf-8", newline="")
     done = import_diary(diary_in(tmp_path / "home"), path, passphrase=never, today=TODAY)
-    assert done.account().startswith("4 entries imported, 0 were here already, 3 bad rows skipped (line 6: a day that is none")
+    assert done.account().startswith("entries imported: 4, here already: 0, bad rows skipped: 3 (line 6: a day that is none")
     assert "비밀" not in done.account() + repr(done)
 
 
