@@ -35,7 +35,7 @@ from privacy.encryption_records import (
     key_delivery,
 )
 from privacy.fixed_point import Integers
-from privacy.masking import Advertisement, Delivered, Enrolled, MaskingRound, collect, confirm, deliver, enrol, total
+from privacy.masking import Delivered, Enrolled, collect, confirm, deliver, enrol, total
 from privacy.masking_records import (
     RECORD,
     AdvertiseOrder,
@@ -54,6 +54,7 @@ from privacy.masking_records import (
     encode_unmask_order,
 )
 from privacy.plan import PrivacyPlan
+from privacy.roster import Advertisement, MaskingRound
 from privacy.user_accounting import UserLedger
 from server.averaging import FederatedAveraging
 from server.journal import Journal

@@ -12,8 +12,8 @@ from model.settings import AGGREGATIONS, PRIVACY_KINDS, ROBUST, STRATEGIES, RunS
 from privacy.agreement import shared_noise, user_plan
 from privacy.encryption import SumForm
 from privacy.identity import read_roster
-from privacy.masking import FEWEST_ASKED, MOST_ASKED
 from privacy.plan import calibrated
+from privacy.roster import FEWEST_ASKED, MOST_ASKED
 from server.averaging import FederatedAveraging, hostile_updates
 from server.blind import EncryptedAveraging, MaskedAveraging
 from server.journal import Journal
