@@ -1,13 +1,12 @@
 """A masked or encrypted round on one device: keys, the hidden update, and what opens the sum (``privacy.masking``, ``privacy.encryption``).
 
 Between two messages a device's secrets lie in its Home, in one file that is replaced *before* an answer leaves: a device
-that is killed and asked again never takes a step twice with the same masks, and what a step no longer needs is gone.
+that is killed and asked again never takes a step twice with the same masks, and what a step no longer needs is gone. An
+encrypted round's sum key lies beside it until this device opens the sum, draws the keys of another round, or is sent the
+model of that round or a later one, whichever comes first: whoever takes the device after that opens no update with it.
 """
 
 from __future__ import annotations
-
-import json
-from dataclasses import asdict, dataclass
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
@@ -18,38 +17,23 @@ from model.settings import RunSettings
 from privacy.encryption import SumForm, SumKey, open_key, seal_key
 from privacy.encryption_records import DealtKey, EncryptedUpdate, KeyDelivery, OpenedSum, OpenOrder, signed_key
 from privacy.fixed_point import Integers
-from privacy.masking import (
-    Advertisement,
-    Agreement,
-    Answered,
-    InputMasked,
-    KeysDrawn,
-    MaskedInput,
-    MaskingRound,
-    Shares,
-    SharesDealt,
-    SurvivorsSigned,
-    Unmasking,
-    advertise,
-    agree,
-    checked_roster,
-    mask,
-    share,
-    unmask,
-)
+from privacy.masking import Agreement, MaskedInput, Shares, Unmasking, advertise, agree, mask, share, unmask
 from privacy.masking_records import AdvertiseOrder, AgreeOrder, ShareOrder, UnmaskOrder
+from privacy.roster import Advertisement, checked_roster
+from privacy.round_secrets import Answered, InputMasked, KeysDrawn, SharesDealt, SurvivorsSigned, UpdateEncrypted
 
 FILE = "masking.json"
 KEY_FILE = "sum-key.bin"
 
 
 def draw_keys(order: AdvertiseOrder, settings: RunSettings, home: Home, *, device: int) -> Advertisement:
-    """Begin a masked round; the secrets of one that was not finished are gone."""
+    """Begin a masked or encrypted round; the secrets of one that was not finished are gone."""
     if order.round.asked != settings.clients_per_round:
         raise Refusal(
             f"the server asks {order.round.asked} devices to mask and the run says {settings.clients_per_round}; nothing was sent"
         )
     advertisement, secrets = advertise(order.round, device, home.identity)
+    _forget_sum_key(home)
     _keep(home, secrets.to_bytes())
     return advertisement
 
@@ -92,24 +76,58 @@ def encrypt_update(values: Integers, given: KeyDelivery, home: Home, *, round: i
     form = SumForm(key.digest, len(values), keys.round.asked)
     update = EncryptedUpdate(keys.round, keys.device, key.encrypt(values, form))
     write_durably(home.root / KEY_FILE, key.to_bytes())
-    _keep(home, Encrypted(keys.round, keys.device, len(values)).to_bytes())
+    _keep(home, UpdateEncrypted(keys.round, keys.device, len(values)).to_bytes())
     return update
 
 
 def open_sum(order: OpenOrder, home: Home) -> OpenedSum:
     """Open the sum of a round in which this device took part; once, and then the key is gone."""
-    held = Encrypted.from_bytes(_kept(home))
+    held = UpdateEncrypted.from_bytes(_kept(home))
     if order.count < held.round.threshold:
         raise Refusal(f"the sum is said to be of {order.count} updates and {held.round.threshold} are needed; it was not opened")
-    key = SumKey.from_bytes((home.root / KEY_FILE).read_bytes())
+    key = _kept_sum_key(home)
     _keep(home, Answered(held.round, held.device).to_bytes())
-    (home.root / KEY_FILE).unlink()
+    _forget_sum_key(home)
     form = SumForm(key.digest, held.parameters, held.round.asked)
     try:
         values = key.decrypt(order.total, form, fewest=held.round.threshold)
     except Refusal:  # one answer for every fault: which one it was would tell about the key
         raise Refusal("the sum does not open; the round is lost") from None
     return OpenedSum(held.round, held.device, values)
+
+
+def end_round(home: Home, *, round: int) -> None:
+    """The model of ``round`` is out, so its sum was opened or never will be: what opens an update of it, or of one before, goes.
+
+    That is the sum key, and the keys drawn for the round with which a device that did not get so far could still unseal it.
+    """
+    held = _still_encrypting(home)
+    if held is not None and held.round.number > round:
+        return
+    _forget_sum_key(home)
+    if held is not None:
+        _keep(home, Answered(held.round, held.device).to_bytes())
+
+
+def _still_encrypting(home: Home) -> KeysDrawn | UpdateEncrypted | None:
+    """What is left of an encrypted round that is not over for this device; without it no sum key here opens anything."""
+    for step in (KeysDrawn, UpdateEncrypted):
+        try:
+            return step.from_bytes(_kept(home))
+        except Refusal:
+            continue
+    return None
+
+
+def _kept_sum_key(home: Home) -> SumKey:
+    try:
+        return SumKey.from_bytes((home.root / KEY_FILE).read_bytes())
+    except FileNotFoundError:
+        raise Refusal("this device holds no sum key of this round any more; it can take part in the next") from None
+
+
+def _forget_sum_key(home: Home) -> None:
+    (home.root / KEY_FILE).unlink(missing_ok=True)
 
 
 def _sum_key(given: KeyDelivery, keys: KeysDrawn, home: Home) -> SumKey:
@@ -120,7 +138,7 @@ def _sum_key(given: KeyDelivery, keys: KeysDrawn, home: Home) -> SumKey:
     maker.require_signed(registered[maker.device])
     dealt.require_signed(registered[maker.device])
     if maker.device == keys.device:
-        key = SumKey.from_bytes((home.root / KEY_FILE).read_bytes())
+        key = _kept_sum_key(home)
         if key.digest != dealt.digest:
             raise Refusal("the round's key is not the one that this device made; nothing was sent")
         return key
@@ -130,30 +148,6 @@ def _sum_key(given: KeyDelivery, keys: KeysDrawn, home: Home) -> SumKey:
 
 def _named(keys: KeysDrawn) -> str:
     return f"{keys.round.run}:{keys.round.number}:{keys.round.asked}"
-
-
-@dataclass(frozen=True)
-class Encrypted:
-    """After :func:`encrypt_update`: of which round the key in the file beside it is, and how long the sum will be."""
-
-    round: MaskingRound
-    device: int
-    parameters: int
-
-    def to_bytes(self) -> bytes:
-        """JSON."""
-        return json.dumps({"step": "encrypted", **asdict(self)}).encode()
-
-    @classmethod
-    def from_bytes(cls, content: bytes) -> Encrypted:
-        """What :meth:`to_bytes` gave; :class:`Refusal` for another step's."""
-        try:
-            stored = json.loads(content)
-            if stored.pop("step") != "encrypted":
-                raise ValueError
-            return cls(MaskingRound(**stored.pop("round")), **stored)
-        except (ValueError, KeyError, TypeError):
-            raise Refusal("this device has encrypted nothing in this round, or opened its sum already; each is done once") from None
 
 
 def sign_survivors(order: AgreeOrder, home: Home) -> Agreement:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from client.blind import end_round
 from client.compression import rounded
 from client.home import Home
 from client.participation import takes_part, tells_scores
@@ -91,7 +92,11 @@ def _learned(order: TrainOrder, settings: RunSettings, home: Home, device: int) 
 
 
 def publish(order: PublishOrder, settings: RunSettings, home: Home) -> Published:
-    """Store the new global model in this device's own Home, where its API finds it; send counts if it may."""
+    """Store the new global model in this device's own Home, where its API finds it; send counts if it may.
+
+    With it the round is over: what could still open an encrypted update of it goes first.
+    """
+    end_round(home, round=order.round)
     classifier = _classifier(settings, home)
     _require_same_body(order.model, classifier)
     home.checkpoints.publish(

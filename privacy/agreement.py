@@ -6,7 +6,7 @@ import math
 
 from model.settings import RunSettings
 from privacy.fixed_point import FixedPoint
-from privacy.masking import threshold
+from privacy.roster import threshold
 from privacy.user_accounting import Sampling, UserPlan, calibrated_user_plan
 from privacy.user_level import SharedNoise
 

@@ -52,9 +52,10 @@ from privacy.canaries import OnStage, Stage, quiet, released
 from privacy.example_level import PrivateGradient, train_privately
 from privacy.fixed_point import centred
 from privacy.identity import Identity
-from privacy.masking import FEWEST_ASKED, MaskingRound, advertise, mask, share
+from privacy.masking import advertise, mask, share
 from privacy.plan import calibrated
 from privacy.randomness import SecureRandom
+from privacy.roster import FEWEST_ASKED, MaskingRound
 from privacy.user_level import clip_update
 
 TUNINGS = ("head", "top2", "full")

@@ -10,6 +10,8 @@ that has a device open a chosen ciphertext in place of the sum reads an update, 
 verified whose each X25519 key is); each device encrypts once, and opens once, in a round; SEAL's randomness, seeded by the
 operating system. What a ciphertext holds cannot be checked: a device may send any values of 32 bits, or spoil the round, and nobody
 learns which one it was. A sum is not differential privacy: what it tells is bounded only if the updates were noised.
+**Afterwards**: ciphertexts that somebody recorded stay closed once the devices have dropped the key, each when it opens the sum, draws
+keys for another round, or is sent that round's model or a later one (``client.blind``). One that hears of neither keeps the key.
 **Security**: ring degree 8192 and 96 bits of coefficient modulus, where the Homomorphic Encryption Standard (2018) allows 218 for
 128-bit security. Encryption is symmetric: there is no public key, and the server holds ciphertexts and the key's digest.
 

@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, RecordDict
+from flwr.app import RecordDict
 
 from privacy.fixed_point import Integers
 from privacy.identity import Identity, verify
-from privacy.masking import Advertisement, MaskingRound
 from privacy.masking_records import (
     advertised_keys,
     advertisements,
+    bytes_of,
     config_record,
     mapping,
     read_record,
@@ -26,7 +26,10 @@ from privacy.masking_records import (
     round_of,
     sender_keys,
     table,
+    vector_of,
+    vector_record,
 )
+from privacy.roster import Advertisement, MaskingRound
 
 VECTOR = "opened"
 _SUM_KEY = b"encryption: sum key of a round"
@@ -87,11 +90,13 @@ class OpenedSum:
 
 
 def encode_dealt_key(message: DealtKey) -> RecordDict:
+    """Device to server: the sum key sealed for each other device, and its digest with the maker's signature; never the key."""
     signed = {"digest": message.digest, "signature": message.signature}
     return config_record(sender_keys(message.round, message.device) | signed | table("receiver", "sealed", message.sealed))
 
 
 def decode_dealt_key(records: RecordDict) -> DealtKey:
+    """The sealed keys; refused if a receiver stands twice or a part is not bytes. The signature is verified by whoever uses the key."""
     return read_record(records, _dealt)
 
 
@@ -104,44 +109,47 @@ def key_delivery(delivery: KeyDelivery, device: int) -> RecordDict:
 
 
 def delivered_key(records: RecordDict) -> KeyDelivery:
+    """The maker's advertisement and what is sealed for this device (nothing for the maker); refused without the former."""
     return read_record(records, lambda config: KeyDelivery(advertisements(config)[0], _dealt(config)))
 
 
 def encode_encrypted(message: EncryptedUpdate) -> RecordDict:
+    """Device to server: the update as one ciphertext (:mod:`privacy.encryption` has its form)."""
     return config_record(sender_keys(message.round, message.device) | {"ciphertext": message.ciphertext})
 
 
 def decode_encrypted(records: RecordDict) -> EncryptedUpdate:
-    return read_record(records, lambda config: EncryptedUpdate(round_of(config), int(config["device"]), bytes(config["ciphertext"])))
+    """The update; refused if the ciphertext is not bytes. Whether it is of the round's form is checked where it is added."""
+    return read_record(records, lambda config: EncryptedUpdate(round_of(config), int(config["device"]), bytes_of(config, "ciphertext")))
 
 
 def encode_open_order(order: OpenOrder) -> RecordDict:
+    """Server to device: the encrypted sum, and of how many updates it is."""
     return config_record({"total": order.total, "count": order.count})
 
 
 def decode_open_order(records: RecordDict) -> OpenOrder:
-    return read_record(records, lambda config: OpenOrder(bytes(config["total"]), int(config["count"])))
+    """The order; refused without both. The device opens no sum of fewer than its threshold."""
+    return read_record(records, lambda config: OpenOrder(bytes_of(config, "total"), int(config["count"])))
 
 
 def encode_opened(message: OpenedSum) -> RecordDict:
-    records = config_record(sender_keys(message.round, message.device))
-    values = np.ascontiguousarray(message.values, dtype="<i4")
-    records[VECTOR] = ArrayRecord({VECTOR: Array("int32", values.shape, "raw", values.tobytes())})
-    return records
+    """Device to server: the opened sum (D,) as int32, in which every sum of a round fits."""
+    return RecordDict({**config_record(sender_keys(message.round, message.device)), VECTOR: vector_record(VECTOR, message.values, "int32")})
 
 
 def decode_opened(records: RecordDict) -> OpenedSum:
+    """The sum (D,) as int64; refused without a vector of int32. Its length is the caller's to check."""
+
     def read(config: Mapping[str, Any]) -> OpenedSum:
-        array = records[VECTOR][VECTOR]
-        if not isinstance(array, Array) or array.dtype != "int32" or array.stype != "raw" or len(array.shape) != 1:
-            raise ValueError
-        return OpenedSum(round_of(config), int(config["device"]), np.frombuffer(array.data, dtype="<i4").astype(np.int64))
+        values = vector_of(records, VECTOR, "int32").astype(np.int64)
+        return OpenedSum(round_of(config), int(config["device"]), values)
 
     return read_record(records, read)
 
 
 def _dealt(config: Mapping[str, Any]) -> DealtKey:
-    signed = (str(config["digest"]), bytes(config["signature"]))
+    signed = (str(config["digest"]), bytes_of(config, "signature"))
     return DealtKey(round_of(config), int(config["device"]), *signed, mapping(config, "receiver", "sealed"))
 
 

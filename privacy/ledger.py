@@ -10,13 +10,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from model.checkpoint import locked, write_durably
 from model.refusal import Refusal
 from privacy.plan import Mechanism, PrivacyPlan, composed_epsilon, total_steps
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 
 class PrivacyBudgetSpent(Refusal):
@@ -29,6 +33,42 @@ class LedgerDamaged(Refusal):
 
 MOST_MECHANISMS = 30
 """Composing many different kinds of step is slow (100 took 71 s), and a server could stall a device with them."""
+
+
+AnyCharge = TypeVar("AnyCharge", bound="DataclassInstance")
+
+
+class ChargeFile(Generic[AnyCharge]):
+    """All charges of one ledger in one file with their digest. Whoever adds one holds the lock from reading to writing.
+
+    ``called`` and ``mend`` are the ledger's name and the next move in the refusal of a damaged file.
+    """
+
+    def __init__(self, path: Path, kind: type[AnyCharge], *, called: str, mend: str) -> None:
+        self.path = path
+        self._kind = kind
+        self._called = called
+        self._mend = mend
+
+    def read(self) -> tuple[AnyCharge, ...]:
+        """Every charge so far; ``FileNotFoundError`` if there is no file, :class:`LedgerDamaged` if it does not verify."""
+        try:
+            content = json.loads(self.path.read_bytes())
+            charges = tuple(self._kind(**charge) for charge in content["charges"])
+            if content["digest"] != _digest(charges):
+                raise ValueError
+        except (ValueError, KeyError, TypeError):
+            raise LedgerDamaged(f"{self._called} '{self.path}' is damaged, so what was spent is unknown; {self._mend}") from None
+        return charges
+
+    def write(self, charges: tuple[AnyCharge, ...]) -> None:
+        """These charges in the place of those before, on disk when this returns."""
+        content: dict[str, Any] = {"charges": [asdict(charge) for charge in charges], "digest": _digest(charges)}
+        write_durably(self.path, json.dumps(content, indent=1).encode())
+
+    def lock(self) -> AbstractContextManager[None]:
+        """Keeps other processes from adding a charge meanwhile."""
+        return locked(self.path.with_suffix(".lock"))
 
 
 @dataclass(frozen=True)
@@ -46,29 +86,25 @@ class Ledger:
     """All charges of one device, composed. ``limit`` is the device's own budget, which no server can raise."""
 
     def __init__(self, path: Path, *, limit: float, delta: float) -> None:
-        self._path = path
+        self._file = ChargeFile(
+            path,
+            Charge,
+            called="the privacy ledger",
+            mend="restore it from a backup, or start a new Home (the device keeps serving and does not train)",
+        )
         self.limit = limit
         self.delta = delta
 
     def charges(self) -> tuple[Charge, ...]:
         """Every charge so far; raises :class:`LedgerDamaged` if the file does not verify."""
-        if not self._path.exists():
-            return ()
         try:
-            content = json.loads(self._path.read_bytes())
-            charges = tuple(Charge(**charge) for charge in content["charges"])
-            if content["digest"] != _digest(charges):
-                raise ValueError
-        except (ValueError, KeyError, TypeError):
-            raise LedgerDamaged(
-                f"the privacy ledger '{self._path}' is damaged, so what was spent is unknown; restore it from a backup, "
-                "or start a new Home (the device keeps serving and does not train)"
-            ) from None
-        return charges
+            return self._file.read()
+        except FileNotFoundError:
+            return ()
 
     def begin(self) -> None:
         """Write the empty ledger of a new device; from then on a missing file is damage."""
-        self._write(())
+        self._file.write(())
 
     def spent(self) -> float:
         """Epsilon of all charges together at the device's delta."""
@@ -82,7 +118,7 @@ class Ledger:
         """
         if not plan.delta <= self.delta * (1 + 1e-9):
             raise Refusal(f"the round's delta is {plan.delta:g} and this device accepts at most {self.delta:g}; lower the run's delta")
-        with locked(self._path.with_suffix(".lock")):
+        with self._file.lock():
             before = self.charges()
             after = (*before, Charge(run, round, plan.noise_multiplier, plan.sampling_rate, plan.steps_per_round))
             if len(self._totals(after)) > MOST_MECHANISMS:
@@ -96,17 +132,13 @@ class Ledger:
                     f"with this round epsilon would be {spent:.2f} and {left:.2f} of {self.limit:.2f} is left; "
                     "the device keeps serving, raise its epsilon limit to let it train"
                 )
-            self._write(after)
+            self._file.write(after)
         return spent
-
-    def _write(self, charges: tuple[Charge, ...]) -> None:
-        content: dict[str, Any] = {"charges": [asdict(charge) for charge in charges], "digest": _digest(charges)}
-        write_durably(self._path, json.dumps(content, indent=1).encode())
 
     @staticmethod
     def _totals(charges: tuple[Charge, ...]) -> dict[Mechanism, int]:
         return total_steps(((charge.noise_multiplier, charge.sampling_rate), charge.steps) for charge in charges)
 
 
-def _digest(charges: tuple[Charge, ...]) -> str:
+def _digest(charges: tuple[AnyCharge, ...]) -> str:
     return hashlib.sha256(json.dumps([asdict(charge) for charge in charges]).encode()).hexdigest()

@@ -34,99 +34,55 @@ A round, device on the left and server on the right; whoever is missing from a s
     unmask     shares of what is to go      ->  total    the sum
 
 Each function of a device takes the secrets that the step before it left and gives those for the next, each with
-``to_bytes`` and ``from_bytes``; what a step no longer needs is not in them. The server's functions pass a frozen stage on
-likewise; ``refused`` of a stage names the devices whose message was not followed, and why. Messages bear their device's
-number: the caller must see to it that it is the sender's.
+``to_bytes`` and ``from_bytes`` (:mod:`privacy.round_secrets`); what a step no longer needs is not in them. The server's
+functions pass a frozen stage on likewise; ``refused`` of a stage names the devices whose message was not followed, and why.
+Messages bear their device's number: the caller must see to it that it is the sender's.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from Crypto.Protocol.SecretSharing import Shamir
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
-from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from model.refusal import Refusal
-from privacy.fixed_point import LARGEST, Integers, centred
+from privacy.fixed_point import Integers, centred
 from privacy.identity import Identity, verify
-
-FEWEST_ASKED = 3
-"""Of two devices each would know the other's vector from the sum."""
-
-MOST_ASKED = 100
-"""A server then takes a minute and a half for the shares, a device one second."""
-
-KEY_BYTES, SIGNATURE_BYTES, NONCE_BYTES, BLOCK_BYTES = 32, 64, 12, 16
-SEALED_BYTES = NONCE_BYTES + 2 * KEY_BYTES + 16
+from privacy.roster import (
+    KEY_BYTES,
+    KEYS,
+    Advertisement,
+    MaskingRound,
+    Roster,
+    RoundLost,
+    advertised_bytes,
+    checked_roster,
+    is_bytes,
+    is_number,
+    joined,
+    require_enough,
+    require_signed_for,
+)
+from privacy.round_secrets import Answered, InputMasked, KeysDrawn, SharesDealt, SurvivorsSigned
+from privacy.secret_shares import (
+    SEALED_BYTES,
+    agreed_secret,
+    dealt_shares,
+    derived_key,
+    opened_shares,
+    rebuilt_secret,
+    sealed_shares,
+    share_digest,
+    share_digests,
+)
 
 Masked = npt.NDArray[np.uint32]
-
-
-class RoundLost(Refusal):
-    """Too few devices are left: the round gives no sum, and nothing of any device is revealed."""
-
-
-@dataclass(frozen=True)
-class MaskingRound:
-    """What all sides know before the round begins: of which run and the how-manieth it is, and how many devices are asked."""
-
-    run: str
-    number: int
-    asked: int
-
-    def __post_init__(self) -> None:
-        if not (isinstance(self.run, str) and self.run.isascii() and 1 <= len(self.run) <= 200):
-            raise Refusal("a masked round's run has a name that is not of 1 to 200 ASCII characters; give it one")
-        if not _is_number(self.number):
-            raise Refusal(f"a masked round's number is {str(self.number)[:20]}; it must be whole and not negative")
-        if not (_is_number(self.asked) and FEWEST_ASKED <= self.asked <= MOST_ASKED):
-            raise Refusal(f"{str(self.asked)[:20]} devices are asked to mask; it must be at least {FEWEST_ASKED} and at most {MOST_ASKED}")
-
-    @property
-    def threshold(self) -> int:
-        """How many devices every stage needs: two thirds of those asked, rounded up (so always more than half)."""
-        return threshold(self.asked)
-
-    @property
-    def largest_value(self) -> int:
-        """The largest absolute value a device may send, so that no sum leaves the signed 32-bit range."""
-        return LARGEST // self.asked
-
-
-def threshold(asked: int) -> int:
-    """Two thirds of the devices asked, rounded up."""
-    return -(-2 * asked // 3)
-
-
-@dataclass(frozen=True)
-class Advertisement:
-    """A device's two X25519 public keys of one round, signed by its identity; every other device gets it."""
-
-    round: MaskingRound
-    device: int
-    sealing_key: bytes
-    masking_key: bytes
-    signature: bytes
-
-    def require_signed(self, public: bytes) -> None:
-        """Raise :class:`Refusal` unless it is well-formed and signed by the holder of ``public``."""
-        keys = (self.sealing_key, self.masking_key)
-        if not (all(_is_bytes(key, KEY_BYTES) for key in keys) and _is_bytes(self.signature, SIGNATURE_BYTES)):
-            raise Refusal(f"device {self.device}'s advertised keys are not of the agreed length; it must run the same version")
-        verify(public, _advertised_bytes(self.round, self.device, *keys), _KEYS, self.signature)
 
 
 @dataclass(frozen=True)
@@ -177,176 +133,13 @@ class Message(Protocol):
     def device(self) -> int: ...
 
 
-@dataclass(frozen=True)
-class Roster:
-    """The checked advertisements of a round, by device."""
-
-    round: MaskingRound
-    members: dict[int, Advertisement]
-
-    @cached_property
-    def context(self) -> bytes:
-        """To what every key of the round is bound: the round, and all keys of all devices in it."""
-        members = [(device, member.sealing_key, member.masking_key) for device, member in sorted(self.members.items())]
-        return hashlib.sha256(_joined(*_round_parts(self.round), *(part for member in members for part in member))).digest()
-
-    @cached_property
-    def places(self) -> dict[int, int]:
-        """Where each device's shares lie on Shamir's polynomials: its place in the roster, from 1; nobody can choose it."""
-        return {device: place for place, device in enumerate(sorted(self.members), start=1)}
-
-
-def checked_roster(round: MaskingRound, advertisements: Iterable[Advertisement], registered: Mapping[int, bytes]) -> Roster:
-    """The roster of ``round``; :class:`Refusal` for one key that is not signed by a registered device for this very round."""
-    members: dict[int, Advertisement] = {}
-    for advertisement in advertisements:
-        _require_signed_for(round, advertisement, registered)
-        if advertisement.device in members:
-            raise Refusal(f"device {advertisement.device} is in the roster twice; one device has one set of keys a round")
-        members[advertisement.device] = advertisement
-    if len(members) > round.asked:
-        raise Refusal(f"the roster has {len(members)} devices and {round.asked} were asked; no others may take part")
-    _require_enough(len(members), round, "advertised keys")
-    return Roster(round, members)
-
-
-def _require_signed_for(round: MaskingRound, advertisement: Advertisement, registered: Mapping[int, bytes]) -> None:
-    if advertisement.round != round:
-        raise Refusal(f"device {advertisement.device}'s keys are of another round; keys are made anew for each")
-    if advertisement.device not in registered:
-        raise Refusal(f"device {advertisement.device} has no registered identity here; register it, or leave it out")
-    advertisement.require_signed(registered[advertisement.device])
-
-
-@dataclass(frozen=True)
-class HeldShares:
-    """Of one dealer: what this device may reveal one of, never both."""
-
-    of_seed: bytes = field(repr=False)
-    of_key: bytes = field(repr=False)
-
-
-@dataclass(frozen=True)
-class KeysDrawn:
-    """After :func:`advertise`: the private halves of the advertised keys."""
-
-    round: MaskingRound
-    device: int
-    sealing_key: bytes = field(repr=False)
-    masking_key: bytes = field(repr=False)
-
-    def to_bytes(self) -> bytes:
-        """JSON, secret."""
-        keys = {"sealing_key": self.sealing_key.hex(), "masking_key": self.masking_key.hex()}
-        return _stored("keys drawn", {"round": _round_parts(self.round), "device": self.device} | keys)
-
-    @classmethod
-    def from_bytes(cls, content: bytes) -> KeysDrawn:
-        """What :meth:`to_bytes` gave; :class:`Refusal` for another step's."""
-        fields = _restored("keys drawn", content)
-        keys = (bytes.fromhex(fields[name]) for name in ("sealing_key", "masking_key"))
-        return cls(MaskingRound(*fields["round"]), fields["device"], *keys)
-
-
-@dataclass(frozen=True)
-class SharesDealt:
-    """After :func:`share`: the keys still, the roster, the self-mask seed, and this device's shares of its own secrets."""
-
-    roster: Roster
-    keys: KeysDrawn
-    seed: bytes = field(repr=False)
-    own: HeldShares
-
-    def to_bytes(self) -> bytes:
-        """JSON, secret."""
-        members = [
-            [member.device, member.sealing_key.hex(), member.masking_key.hex(), member.signature.hex()]
-            for member in self.roster.members.values()
-        ]
-        secrets = {"keys": self.keys.to_bytes().decode(), "seed": self.seed.hex(), "own": _held_hex(self.own)}
-        return _stored("shares dealt", {"members": members} | secrets)
-
-    @classmethod
-    def from_bytes(cls, content: bytes) -> SharesDealt:
-        """What :meth:`to_bytes` gave; :class:`Refusal` for another step's."""
-        fields = _restored("shares dealt", content)
-        keys = KeysDrawn.from_bytes(fields["keys"].encode())
-        members = {device: Advertisement(keys.round, device, *map(bytes.fromhex, rest)) for device, *rest in fields["members"]}
-        return cls(Roster(keys.round, members), keys, bytes.fromhex(fields["seed"]), _held(fields["own"]))
-
-
-@dataclass(frozen=True)
-class InputMasked:
-    """After :func:`mask`: the others' shares; this device's own keys and seed are gone."""
-
-    round: MaskingRound
-    context: bytes
-    device: int
-    held: dict[int, HeldShares]
-    """By dealer, this device among them."""
-
-    def to_bytes(self) -> bytes:
-        """JSON, secret."""
-        return _stored("input masked", self._fields())
-
-    def _fields(self) -> dict[str, Any]:
-        held = [[dealer, *_held_hex(shares)] for dealer, shares in self.held.items()]
-        return {"round": _round_parts(self.round), "context": self.context.hex(), "device": self.device, "held": held}
-
-    @classmethod
-    def from_bytes(cls, content: bytes) -> InputMasked:
-        """What :meth:`to_bytes` gave; :class:`Refusal` for another step's."""
-        return cls._of(_restored("input masked", content))
-
-    @classmethod
-    def _of(cls, fields: dict[str, Any]) -> InputMasked:
-        held = {dealer: _held(shares) for dealer, *shares in fields["held"]}
-        return cls(MaskingRound(*fields["round"]), bytes.fromhex(fields["context"]), fields["device"], held)
-
-
-@dataclass(frozen=True)
-class SurvivorsSigned:
-    """After :func:`agree`: the shares still, and the one list for which they may be used."""
-
-    masked: InputMasked
-    survivors: tuple[int, ...]
-
-    def to_bytes(self) -> bytes:
-        """JSON, secret."""
-        return _stored("survivors signed", self.masked._fields() | {"survivors": self.survivors})
-
-    @classmethod
-    def from_bytes(cls, content: bytes) -> SurvivorsSigned:
-        """What :meth:`to_bytes` gave; :class:`Refusal` for another step's."""
-        fields = _restored("survivors signed", content)
-        return cls(InputMasked._of(fields), tuple(fields["survivors"]))
-
-
-@dataclass(frozen=True)
-class Answered:
-    """After :func:`unmask`: no secret, only that this round is over for this device; keep it until the next."""
-
-    round: MaskingRound
-    device: int
-
-    def to_bytes(self) -> bytes:
-        """JSON."""
-        return _stored("answered", {"round": _round_parts(self.round), "device": self.device})
-
-    @classmethod
-    def from_bytes(cls, content: bytes) -> Answered:
-        """What :meth:`to_bytes` gave; :class:`Refusal` for another step's."""
-        fields = _restored("answered", content)
-        return cls(MaskingRound(*fields["round"]), fields["device"])
-
-
 def advertise(round: MaskingRound, device: int, identity: Identity) -> tuple[Advertisement, KeysDrawn]:
     """Two fresh key pairs, one to seal shares and one for masks, signed for this round and device."""
-    if not _is_number(device):
+    if not is_number(device):
         raise Refusal(f"a device's number is {str(device)[:20]}; it must be whole and not negative")
     sealing, masking = X25519PrivateKey.generate(), X25519PrivateKey.generate()
     public = (sealing.public_key().public_bytes_raw(), masking.public_key().public_bytes_raw())
-    signature = identity.sign(_advertised_bytes(round, device, *public), _KEYS)
+    signature = identity.sign(advertised_bytes(round, device, *public), KEYS)
     secrets = KeysDrawn(round, device, sealing.private_bytes_raw(), masking.private_bytes_raw())
     return Advertisement(round, device, *public, signature), secrets
 
@@ -356,9 +149,9 @@ def share(secrets: KeysDrawn, advertisements: Iterable[Advertisement], registere
     roster = checked_roster(secrets.round, advertisements, registered)
     _require_own_keys(roster, secrets)
     seed = os.urandom(KEY_BYTES)
-    dealt = _dealt(seed, secrets.masking_key, roster)
-    sealed = {peer: _sealed(dealt[peer], roster, secrets, peer) for peer in roster.members if peer != secrets.device}
-    digests = {holder: _digests(roster.context, secrets.device, holder, shares) for holder, shares in dealt.items()}
+    dealt = dealt_shares(seed, secrets.masking_key, roster)
+    sealed = {peer: sealed_shares(dealt[peer], roster, secrets, peer) for peer in roster.members if peer != secrets.device}
+    digests = {holder: share_digests(roster.context, secrets.device, holder, shares) for holder, shares in dealt.items()}
     return Shares(secrets.round, secrets.device, sealed, digests), SharesDealt(roster, secrets, seed, dealt[secrets.device])
 
 
@@ -370,7 +163,7 @@ def mask(secrets: SharesDealt, sealed: Mapping[int, bytes], values: Integers) ->
     roster, keys = secrets.roster, secrets.keys
     _require_delivery(sealed, roster, keys.device)
     _require_values(values, keys.round)
-    held = {keys.device: secrets.own} | {dealer: _opened(content, roster, keys, dealer) for dealer, content in sealed.items()}
+    held = {keys.device: secrets.own} | {dealer: opened_shares(content, roster, keys, dealer) for dealer, content in sealed.items()}
     masked = (values & 0xFFFFFFFF).astype(np.uint32)
     masked += _self_mask(secrets.seed, roster.context, keys.device, masked.size)
     for dealer in sealed:
@@ -393,7 +186,7 @@ def unmask(secrets: SurvivorsSigned, signatures: Mapping[int, bytes], registered
         if device not in survivors or device not in registered:
             raise Refusal(f"device {device} signed the list of survivors and is not on it or not registered; only survivors sign")
         verify(registered[device], _survivors_bytes(masked.context, survivors), _SURVIVORS, signature)
-    _require_enough(len(signatures), masked.round, "agreed on the survivors")
+    require_enough(len(signatures), masked.round, "agreed on the survivors")
     seeds = {device: masked.held[device].of_seed for device in survivors}
     keys = {device: shares.of_key for device, shares in masked.held.items() if device not in survivors}
     return Unmasking(masked.round, masked.device, seeds, keys), Answered(masked.round, masked.device)
@@ -456,7 +249,7 @@ class Total:
 
 def enrol(round: MaskingRound, advertisements: Iterable[Advertisement], registered: Mapping[int, bytes]) -> Enrolled:
     """Keep what is signed by a registered device for this round."""
-    accepted, refused = _sifted(advertisements, round, lambda message: _require_signed_for(round, message, registered))
+    accepted, refused = _sifted(advertisements, round, lambda message: require_signed_for(round, message, registered))
     return Enrolled(checked_roster(round, accepted.values(), registered), registered, refused)
 
 
@@ -470,7 +263,7 @@ def deliver(enrolled: Enrolled, shares: Iterable[Shares]) -> Delivered:
         _require_form(message, message.digests, members.keys(), 2 * KEY_BYTES)
 
     accepted, refused = _sifted(shares, round, require)
-    _require_enough(len(accepted), round, "shared their secrets")
+    require_enough(len(accepted), round, "shared their secrets")
     return Delivered(enrolled, accepted, refused)
 
 
@@ -489,7 +282,7 @@ def collect(delivered: Delivered, inputs: Iterable[MaskedInput], *, size: int) -
     for message in _each_accepted(inputs, round, require, refused):
         total += message.values
         survivors.append(message.device)
-    _require_enough(len(survivors), round, "sent a masked vector")
+    require_enough(len(survivors), round, "sent a masked vector")
     return Collected(delivered, total, tuple(sorted(survivors)), refused)
 
 
@@ -503,7 +296,7 @@ def confirm(collected: Collected, agreements: Iterable[Agreement]) -> Confirmed:
         verify(registered[message.device], signed, _SURVIVORS, message.signature)
 
     accepted, refused = _sifted(agreements, roster.round, require)
-    _require_enough(len(accepted), roster.round, "agreed on the survivors")
+    require_enough(len(accepted), roster.round, "agreed on the survivors")
     return Confirmed(collected, {device: message.signature for device, message in accepted.items()}, refused)
 
 
@@ -520,30 +313,31 @@ def total(confirmed: Confirmed, answers: Iterable[Unmasking]) -> Total:
         _require_as_dealt(message, dealt, roster.context)
 
     accepted, refused = _sifted(answers, roster.round, require)
-    _require_enough(len(accepted), roster.round, "unmasked")
+    require_enough(len(accepted), roster.round, "unmasked")
     plain = collected.masked.copy()
     for device in survivors:
-        seed = _rebuilt({holder: answer.seed_shares[device] for holder, answer in accepted.items()}, roster)
+        seed = rebuilt_secret({holder: answer.seed_shares[device] for holder, answer in accepted.items()}, roster)
         plain -= _self_mask(seed, roster.context, device, plain.size)
     for device in lost:
-        key = _rebuilt({holder: answer.key_shares[device] for holder, answer in accepted.items()}, roster)
+        key = rebuilt_secret({holder: answer.key_shares[device] for holder, answer in accepted.items()}, roster)
         _require_key_of(roster.members[device], key)
         for survivor in survivors:  # what the survivor added for the lost one is what the lost one would have taken away
             plain += _pair_mask(key, roster, device, survivor, plain.size)
     return Total(centred(plain), survivors, refused)
 
 
-_KEYS, _SURVIVORS = b"masking: keys of a round", b"masking: survivors of a round"
+_SURVIVORS = b"masking: survivors of a round"
+"""For what a device signs the list of survivors."""
 
 
 def _self_mask(seed: bytes, context: bytes, device: int, size: int) -> Masked:
-    return _stream(_derived(seed, context, "self mask", device), size)
+    return _stream(derived_key(seed, context, "self mask", device), size)
 
 
 def _pair_mask(private: bytes, roster: Roster, device: int, peer: int, size: int) -> Masked:
     """What ``device``, whose private mask key it is, adds for ``peer``: the lower number adds what the higher takes away."""
-    agreed = _agreement(private, roster.members[peer].masking_key)
-    stream = _stream(_derived(agreed, roster.context, "pair mask", min(device, peer), max(device, peer)), size)
+    agreed = agreed_secret(private, roster.members[peer].masking_key)
+    stream = _stream(derived_key(agreed, roster.context, "pair mask", min(device, peer), max(device, peer)), size)
     return stream if device < peer else np.negative(stream)
 
 
@@ -551,72 +345,6 @@ def _stream(key: bytes, size: int) -> Masked:
     """ChaCha20's key stream as little-endian words; a key is used for one stream only, so the nonce is zero."""
     stream = Cipher(algorithms.ChaCha20(key, bytes(16)), mode=None).encryptor().update(bytes(4 * size))
     return np.frombuffer(stream, dtype="<u4").astype(np.uint32, copy=False)
-
-
-def _derived(secret: bytes, context: bytes, *purpose: str | int) -> bytes:
-    return HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=context, info=_joined(*purpose)).derive(secret)
-
-
-def _agreement(private: bytes, public: bytes) -> bytes:
-    try:
-        return X25519PrivateKey.from_private_bytes(private).exchange(X25519PublicKey.from_public_bytes(public))
-    except ValueError:
-        raise Refusal("an advertised key is one with which every agreement is the same; its device must draw an honest one") from None
-
-
-def _dealt(seed: bytes, masking_key: bytes, roster: Roster) -> dict[int, HeldShares]:
-    """By holder, the shares of both secrets at the holder's place."""
-    seeds, keys = _split(seed, roster), _split(masking_key, roster)
-    return {device: HeldShares(seeds[place], keys[place]) for device, place in roster.places.items()}
-
-
-def _split(secret: bytes, roster: Roster) -> dict[int, bytes]:
-    """Shares of a 32-byte secret by place: of each 16-byte half on a polynomial of its own, side by side."""
-    halves = [dict(Shamir.split(roster.round.threshold, len(roster.members), half, False)) for half in _halves(secret)]
-    return {place: halves[0][place] + halves[1][place] for place in roster.places.values()}
-
-
-def _rebuilt(shares: Mapping[int, bytes], roster: Roster) -> bytes:
-    """The 32-byte secret from shares by holder; Shamir takes exactly ``threshold`` of them."""
-    chosen = sorted(shares.items())[: roster.round.threshold]
-    points = [(roster.places[holder], _halves(content)) for holder, content in chosen]
-    return b"".join(Shamir.combine([(place, halves[number]) for place, halves in points], False) for number in (0, 1))
-
-
-def _halves(content: bytes) -> tuple[bytes, bytes]:
-    return content[:BLOCK_BYTES], content[BLOCK_BYTES:]
-
-
-def _sealed(shares: HeldShares, roster: Roster, keys: KeysDrawn, receiver: int) -> bytes:
-    """The shares for one receiver, under a key that only it has too and that says who sends to whom, in which round."""
-    agreed = _agreement(keys.sealing_key, roster.members[receiver].sealing_key)
-    nonce = os.urandom(NONCE_BYTES)
-    cipher = ChaCha20Poly1305(_derived(agreed, roster.context, "shares", keys.device, receiver))
-    return nonce + cipher.encrypt(nonce, shares.of_seed + shares.of_key, _place_bytes(roster, receiver))
-
-
-def _opened(content: bytes, roster: Roster, keys: KeysDrawn, dealer: int) -> HeldShares:
-    agreed = _agreement(keys.sealing_key, roster.members[dealer].sealing_key)
-    cipher = ChaCha20Poly1305(_derived(agreed, roster.context, "shares", dealer, keys.device))
-    try:
-        shares = cipher.decrypt(content[:NONCE_BYTES], content[NONCE_BYTES:], _place_bytes(roster, keys.device))
-    except (InvalidTag, ValueError, TypeError):
-        raise Refusal(f"device {dealer}'s shares were altered, or not dealt to this device in this round; sit the round out") from None
-    if len(shares) != 2 * KEY_BYTES:
-        raise Refusal(f"device {dealer}'s shares are {len(shares)} bytes and not {2 * KEY_BYTES}; it must run the same version")
-    return HeldShares(shares[:KEY_BYTES], shares[KEY_BYTES:])
-
-
-def _place_bytes(roster: Roster, device: int) -> bytes:
-    return _joined("place", roster.places[device])
-
-
-def _digests(context: bytes, dealer: int, holder: int, shares: HeldShares) -> bytes:
-    return _digest(context, "seed", dealer, holder, shares.of_seed) + _digest(context, "key", dealer, holder, shares.of_key)
-
-
-def _digest(context: bytes, kind: str, dealer: int, holder: int, content: bytes) -> bytes:
-    return hashlib.sha256(_joined("share digest", context, kind, dealer, holder, content)).digest()
 
 
 AMessage = TypeVar("AMessage", bound=Message)
@@ -649,14 +377,6 @@ def _each_accepted(
         yield message
 
 
-def _require_enough(devices: int, round: MaskingRound, what: str) -> None:
-    if devices < round.threshold:
-        raise RoundLost(
-            f"{devices} of {round.asked} devices {what} and {round.threshold} are needed; "
-            "the round is lost and nothing was revealed, begin another"
-        )
-
-
 def _require_among(message: Message, devices: Iterable[int]) -> None:
     if message.device not in devices:
         raise Refusal(f"device {message.device} was not in the stage before; it can take part in the next round")
@@ -664,7 +384,7 @@ def _require_among(message: Message, devices: Iterable[int]) -> None:
 
 def _require_form(message: Message, content: Mapping[int, bytes], devices: Iterable[int], length: int) -> None:
     """Raise unless ``content`` has ``length`` bytes for exactly these ``devices``."""
-    if not isinstance(content, Mapping) or set(content) != set(devices) or not all(_is_bytes(part, length) for part in content.values()):
+    if not isinstance(content, Mapping) or set(content) != set(devices) or not all(is_bytes(part, length) for part in content.values()):
         raise Refusal(f"device {message.device}'s message lacks or misshapes a share; it must run the same version")
 
 
@@ -673,7 +393,7 @@ def _require_as_dealt(message: Unmasking, dealt: Mapping[int, Shares], context: 
     for kind, shares, start in (("seed", message.seed_shares, 0), ("key", message.key_shares, KEY_BYTES)):
         for dealer, content in shares.items():
             expected = dealt[dealer].digests[message.device][start : start + KEY_BYTES]
-            if _digest(context, kind, dealer, message.device, content) != expected:
+            if share_digest(context, kind, dealer, message.device, content) != expected:
                 raise Refusal(
                     f"device {message.device} revealed another {kind} share than device {dealer} dealt to it; it was not followed"
                 )
@@ -696,7 +416,7 @@ def _require_delivery(sealed: Mapping[int, bytes], roster: Roster, device: int) 
     strangers = sorted(sealed.keys() - (roster.members.keys() - {device}))
     if strangers:
         raise Refusal(f"shares came from {strangers[0]}, which is not another device of the roster; sit the round out")
-    _require_enough(len(sealed) + 1, roster.round, "shared their secrets")
+    require_enough(len(sealed) + 1, roster.round, "shared their secrets")
 
 
 def _require_values(values: Integers, round: MaskingRound) -> None:
@@ -719,63 +439,12 @@ def _require_survivors(named: tuple[int, ...], secrets: InputMasked) -> None:
         raise Refusal(
             f"this device ({secrets.device}) is not among the survivors; its vector is not in the sum, and it has nothing to sign"
         )
-    _require_enough(len(named), secrets.round, "survived")
-
-
-def _is_bytes(value: object, length: int) -> bool:
-    return isinstance(value, bytes) and len(value) == length
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**64
+    require_enough(len(named), secrets.round, "survived")
 
 
 def _is_masked(value: object, size: int) -> bool:
     return isinstance(value, np.ndarray) and value.dtype == np.uint32 and value.shape == (size,)
 
 
-def _advertised_bytes(round: MaskingRound, device: int, sealing_key: bytes, masking_key: bytes) -> bytes:
-    return _joined(*_round_parts(round), device, sealing_key, masking_key)
-
-
 def _survivors_bytes(context: bytes, survivors: Iterable[int]) -> bytes:
-    return _joined(context, *sorted(survivors))
-
-
-def _round_parts(round: MaskingRound) -> tuple[str, int, int]:
-    return round.run, round.number, round.asked
-
-
-def _joined(*parts: bytes | str | int) -> bytes:
-    """All parts, each with its length before it, so that no two lists of parts give the same bytes."""
-    contents = [part if isinstance(part, bytes) else str(part).encode() for part in parts]
-    return b"".join(len(content).to_bytes(4, "big") + content for content in contents)
-
-
-def _held_hex(shares: HeldShares) -> list[str]:
-    return [shares.of_seed.hex(), shares.of_key.hex()]
-
-
-def _held(content: Iterable[str]) -> HeldShares:
-    return HeldShares(*map(bytes.fromhex, content))
-
-
-def _stored(step: str, fields: dict[str, Any]) -> bytes:
-    """JSON that says after which step it was written, with a digest: a damaged mask would spoil everyone's sum."""
-    content = json.dumps(fields)
-    return json.dumps({"step": step, "fields": content, "digest": hashlib.sha256(content.encode()).hexdigest()}).encode()
-
-
-def _restored(step: str, content: bytes) -> dict[str, Any]:
-    try:
-        stored = json.loads(content)
-        found, fields, digest = str(stored["step"]), stored["fields"], stored["digest"]
-        if hashlib.sha256(fields.encode()).hexdigest() != digest:
-            raise ValueError
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise Refusal("the stored secrets of this masked round are damaged; sit the round out") from None
-    if found != step:
-        raise Refusal(
-            f"the stored secrets are those after '{found}' and not after '{step}'; a device takes each step of a round once, in order"
-        )
-    return dict(json.loads(fields))
+    return joined(context, *sorted(survivors))

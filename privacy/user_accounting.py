@@ -21,11 +21,9 @@ of clipped updates costs is inside z (see :attr:`UserPlan.update_noise`).
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal, get_args
@@ -34,9 +32,8 @@ from dp_accounting import dp_event  # type: ignore[import-untyped]
 from dp_accounting.pld.pld_privacy_accountant import PLDAccountant  # type: ignore[import-untyped]
 from dp_accounting.rdp.rdp_privacy_accountant import RdpAccountant  # type: ignore[import-untyped]
 
-from model.checkpoint import locked, write_durably
 from model.refusal import Refusal
-from privacy.ledger import LedgerDamaged, PrivacyBudgetSpent
+from privacy.ledger import ChargeFile, LedgerDamaged, PrivacyBudgetSpent
 from privacy.plan import Mechanism, total_steps
 
 Sampling = Literal["full", "fixed", "poisson"]
@@ -213,33 +210,27 @@ class UserLedger:
     """
 
     def __init__(self, path: Path, *, limit: float, delta: float) -> None:
-        self._path = path
+        self._file = ChargeFile(path, UserCharge, called="the population's ledger", mend="restore it from a backup")
         self.limit = limit
         self.delta = delta
 
     def begin(self) -> None:
         """Write the empty ledger of a new population; refused where there is one."""
-        with locked(self._path.with_suffix(".lock")):
-            if self._path.exists():
-                raise Refusal(f"'{self._path}' is a population's ledger already; go on with it, or give the new population another folder")
-            self._write(())
+        with self._file.lock():
+            if self._file.path.exists():
+                raise Refusal(
+                    f"'{self._file.path}' is a population's ledger already; go on with it, or give the new population another folder"
+                )
+            self._file.write(())
 
     def charges(self) -> tuple[UserCharge, ...]:
         """Every charge so far; raises :class:`LedgerDamaged` if the file is gone or does not verify."""
         try:
-            content = json.loads(self._path.read_bytes())
-            charges = tuple(UserCharge(**charge) for charge in content["charges"])
-            if content["digest"] != _digest(charges):
-                raise ValueError
+            return self._file.read()
         except FileNotFoundError:
             raise LedgerDamaged(
-                f"there is no ledger '{self._path}', so what was spent is unknown; restore it, or begin one for a new population"
+                f"there is no ledger '{self._file.path}', so what was spent is unknown; restore it, or begin one for a new population"
             ) from None
-        except (ValueError, KeyError, TypeError):
-            raise LedgerDamaged(
-                f"the population's ledger '{self._path}' is damaged, so what was spent is unknown; restore it from a backup"
-            ) from None
-        return charges
 
     def spent(self) -> float:
         """Epsilon of all charges together at the population's delta."""
@@ -255,9 +246,9 @@ class UserLedger:
         Raises :class:`PrivacyBudgetSpent`, and writes nothing, if the total would pass the limit. A round charged twice
         (a server that crashed and aggregated again) costs twice: its first result may have been seen.
         """
-        with locked(self._path.with_suffix(".lock")):
+        with self._file.lock():
             charges, spent = self._with(self.charges(), plan, run=run, round=round)
-            self._write(charges)
+            self._file.write(charges)
         return spent
 
     def _with(self, before: tuple[UserCharge, ...], plan: UserPlan, *, run: str, round: int) -> tuple[tuple[UserCharge, ...], float]:
@@ -280,17 +271,9 @@ class UserLedger:
     def _epsilon(self, charges: tuple[UserCharge, ...]) -> float:
         return composed_user_epsilon(_totals(charges), delta=self.delta)
 
-    def _write(self, charges: tuple[UserCharge, ...]) -> None:
-        content = {"charges": [asdict(charge) for charge in charges], "digest": _digest(charges)}
-        write_durably(self._path, json.dumps(content, indent=1).encode())
-
 
 def _totals(charges: tuple[UserCharge, ...]) -> dict[Mechanism, int]:
     return total_steps((charge.mechanism, 1) for charge in charges)
-
-
-def _digest(charges: tuple[UserCharge, ...]) -> str:
-    return hashlib.sha256(json.dumps([asdict(charge) for charge in charges]).encode()).hexdigest()
 
 
 def _mechanism(noise: float, sampling: Sampling, clients: int, clients_per_round: int) -> Mechanism:

@@ -11,8 +11,9 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
 from flwr.serverapp import Grid
@@ -37,12 +38,15 @@ from model.scores import Scores
 from model.settings import RunSettings
 from model.weights import RunningMean, Shapes, Weights
 from privacy.plan import PrivacyPlan
+from privacy.user_accounting import UserLedger
 from server.descent import AdamStep, Descent, PlainStep, resumed_state, save_state
 from server.journal import Journal
 from server.robust import Aggregation, HeldUpdates, Median, MultiKrum, TooFewUpdates, TrimmedMean
 
 NODES_TIMEOUT = 600.0
 """Seconds to wait until enough devices are connected; Flower's own ``sample_nodes`` waits for ever."""
+
+Answer = TypeVar("Answer")
 
 
 @dataclass
@@ -69,8 +73,13 @@ def aggregation_of(settings: RunSettings) -> Aggregation:
     if settings.strategy == "trimmed-mean":
         return HeldUpdates(TrimmedMean(settings.hostile))
     if settings.strategy == "multi-krum":
-        return HeldUpdates(MultiKrum(TrimmedMean(settings.hostile).withstands(settings.clients_per_round)))
+        return HeldUpdates(MultiKrum(hostile_updates(settings)))
     return RunningMean()
+
+
+def hostile_updates(settings: RunSettings) -> int:
+    """How many of a round's updates may be an attacker's."""
+    return TrimmedMean(settings.hostile).withstands(settings.clients_per_round)
 
 
 def descent_of(settings: RunSettings) -> Descent:
@@ -79,15 +88,28 @@ def descent_of(settings: RunSettings) -> Descent:
 
 
 class FederatedAveraging(FedAvg):
-    """FedAvg (McMahan et al. 2017) over checked updates. ``tally`` tells of the round that was aggregated last."""
+    """FedAvg (McMahan et al. 2017) over checked updates. ``tally`` tells of the round that was aggregated last.
 
-    def __init__(self, settings: RunSettings, model: GlobalModel, journal: Journal, *, plan: PrivacyPlan | None, rounds_done: int) -> None:
+    ``ledger`` is the population's, where people are protected as a whole.
+    """
+
+    def __init__(
+        self,
+        settings: RunSettings,
+        model: GlobalModel,
+        journal: Journal,
+        *,
+        plan: PrivacyPlan | None,
+        ledger: UserLedger | None = None,
+        rounds_done: int,
+    ) -> None:
         super().__init__(fraction_train=settings.fraction, fraction_evaluate=max(settings.fraction_evaluate, 1e-9))
         self.plan = plan
         self.tally = RoundTally()
         self._settings = settings
         self._model = model
         self._journal = journal
+        self._ledger = ledger
         self._rounds_done = rounds_done
         self._descent = descent_of(settings)
         self._descent_state = resumed_state(journal.folder, self._descent, model.weights.shapes, round=rounds_done)
@@ -162,7 +184,7 @@ class FederatedAveraging(FedAvg):
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
         """Merge the counts of devices that may send them."""
         for reply in replies:
-            answer = self._decoded(reply)
+            answer = self._decoded(reply, decode_reply)
             if isinstance(answer, Published) and answer.scores is not None:
                 before = self.tally.device_scores
                 self.tally.device_scores = answer.scores if before is None else before + answer.scores
@@ -177,7 +199,7 @@ class FederatedAveraging(FedAvg):
     @property
     def user_epsilon(self) -> float | None:
         """What this population has spent of its user-level privacy; None without."""
-        return None
+        return self._ledger.spent() if self._ledger is not None else None
 
     @property
     def epsilon(self) -> float:
@@ -185,7 +207,7 @@ class FederatedAveraging(FedAvg):
         return self.plan.epsilon(self.most_asked) if self.plan is not None else float("inf")
 
     def _checked_update(self, reply: Message, round: int) -> Update | None:
-        answer = self._decoded(reply)
+        answer = self._decoded(reply, decode_reply)
         if isinstance(answer, Declined):
             self.tally.declined[answer.reason] += 1
         elif isinstance(answer, Update):
@@ -199,13 +221,13 @@ class FederatedAveraging(FedAvg):
             self.tally.refused[reply.metadata.src_node_id] = "answered a train order with something else than an update"
         return None
 
-    def _decoded(self, reply: Message) -> Update | Declined | Published | None:
+    def _decoded(self, reply: Message, decode: Callable[[RecordDict], Answer]) -> Answer | None:
         """A device's answer, or None after noting why there is none."""
         if reply.has_error():
             self.tally.refused[reply.metadata.src_node_id] = f"the device failed: {(reply.error.reason or '')[:80]}"
             return None
         try:
-            return decode_reply(reply.content)
+            return decode(reply.content)
         except Refusal as refusal:
             self.tally.refused[reply.metadata.src_node_id] = str(refusal)
             return None

@@ -19,7 +19,7 @@ import numpy as np
 from flwr.app import Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
-from model.records import Declined, GlobalModel, TrainOrder, encode_train_order
+from model.records import Declined, GlobalModel, TrainOrder, decode_reply, encode_train_order
 from model.refusal import Refusal
 from model.settings import RunSettings
 from model.weights import Weights
@@ -35,7 +35,7 @@ from privacy.encryption_records import (
     key_delivery,
 )
 from privacy.fixed_point import Integers
-from privacy.masking import Advertisement, Delivered, Enrolled, MaskingRound, collect, confirm, deliver, enrol, total
+from privacy.masking import Delivered, Enrolled, collect, confirm, deliver, enrol, total
 from privacy.masking_records import (
     RECORD,
     AdvertiseOrder,
@@ -54,6 +54,7 @@ from privacy.masking_records import (
     encode_unmask_order,
 )
 from privacy.plan import PrivacyPlan
+from privacy.roster import Advertisement, MaskingRound
 from privacy.user_accounting import UserLedger
 from server.averaging import FederatedAveraging
 from server.journal import Journal
@@ -87,9 +88,8 @@ class BlindAveraging(FederatedAveraging, ABC):
         ledger: UserLedger | None,
         rounds_done: int,
     ) -> None:
-        super().__init__(settings, model, journal, plan=plan, rounds_done=rounds_done)
+        super().__init__(settings, model, journal, plan=plan, ledger=ledger, rounds_done=rounds_done)
         self._registered = registered
-        self._ledger = ledger
         self._noise = shared_noise(settings) if ledger is not None else None
         self._randomness = SystemRandom()
         self._nodes: dict[int, int] = {}
@@ -103,10 +103,6 @@ class BlindAveraging(FederatedAveraging, ABC):
     @abstractmethod
     def _sum(self, enrolled: Enrolled, replies: Iterable[Message], round: int) -> tuple[Integers, int, float]:
         """The sum (D,) of the survivors' values, how many they are, and the MB that one of them sent."""
-
-    @property
-    def user_epsilon(self) -> float | None:
-        return self._ledger.spent() if self._ledger is not None else None
 
     @property
     def _update_clip(self) -> float:
@@ -162,7 +158,7 @@ class BlindAveraging(FederatedAveraging, ABC):
             yield from self._read(reply, decode)
 
     def _note_no_vector(self, reply: Message) -> None:
-        answer = self._decoded(reply)
+        answer = self._decoded(reply, decode_reply)
         if isinstance(answer, Declined):
             self.tally.declined[answer.reason] += 1
         elif answer is not None:
@@ -172,12 +168,14 @@ class BlindAveraging(FederatedAveraging, ABC):
         """The nodes' advertisements; from then on each node is the device that it said it was."""
         messages = [Message(content=opening, message_type="query.advertise", dst_node_id=node) for node in nodes]
         for reply in grid.send_and_receive(messages, timeout=STAGE_TIMEOUT):
-            for advertisement in self._decoded_answer(reply, decode_advertisement):
-                if advertisement.device in self._nodes:
-                    self.tally.refused[reply.metadata.src_node_id] = f"says that it is device {advertisement.device}, as another node did"
-                    continue
-                self._nodes[advertisement.device] = reply.metadata.src_node_id
-                yield advertisement
+            advertisement = self._decoded(reply, decode_advertisement)
+            if advertisement is None:
+                continue
+            if advertisement.device in self._nodes:
+                self.tally.refused[reply.metadata.src_node_id] = f"says that it is device {advertisement.device}, as another node did"
+                continue
+            self._nodes[advertisement.device] = reply.metadata.src_node_id
+            yield advertisement
 
     def _answers(self, action: str, orders: Mapping[int, RecordDict], decode: Callable[[RecordDict], Answer]) -> Iterator[Answer]:
         """One exchange with these devices."""
@@ -191,22 +189,13 @@ class BlindAveraging(FederatedAveraging, ABC):
 
     def _read(self, reply: Message, decode: Callable[[RecordDict], Answer]) -> Iterator[Answer]:
         """The answer, if it reads back and is the sender's own."""
-        for answer in self._decoded_answer(reply, decode):
-            if self._nodes.get(answer.device) == reply.metadata.src_node_id:
-                yield answer
-            else:
-                self.tally.refused[reply.metadata.src_node_id] = f"sent a message of device {answer.device}, which it is not"
-
-    def _decoded_answer(self, reply: Message, decode: Callable[[RecordDict], Answer]) -> Iterator[Answer]:
-        """The answer, or nothing after noting why there is none."""
-        node = reply.metadata.src_node_id
-        if reply.has_error():
-            self.tally.refused[node] = f"the device failed: {(reply.error.reason or '')[:80]}"
+        answer = self._decoded(reply, decode)
+        if answer is None:
             return
-        try:
-            yield decode(reply.content)
-        except Refusal as refusal:
-            self.tally.refused[node] = str(refusal)
+        if self._nodes.get(answer.device) == reply.metadata.src_node_id:
+            yield answer
+        else:
+            self.tally.refused[reply.metadata.src_node_id] = f"sent a message of device {answer.device}, which it is not"
 
     def _note(self, refused: Mapping[int, str]) -> None:
         self.tally.refused |= {self._nodes.get(device, device): reason for device, reason in refused.items()}

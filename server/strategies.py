@@ -12,12 +12,11 @@ from model.settings import AGGREGATIONS, PRIVACY_KINDS, ROBUST, STRATEGIES, RunS
 from privacy.agreement import shared_noise, user_plan
 from privacy.encryption import SumForm
 from privacy.identity import read_roster
-from privacy.masking import FEWEST_ASKED, MOST_ASKED
 from privacy.plan import calibrated
-from server.averaging import FederatedAveraging
+from privacy.roster import FEWEST_ASKED, MOST_ASKED
+from server.averaging import FederatedAveraging, hostile_updates
 from server.blind import EncryptedAveraging, MaskedAveraging
 from server.journal import Journal
-from server.robust import MultiKrum, TrimmedMean
 from server.user_level import UserLevelAveraging, population_ledger
 
 
@@ -62,15 +61,16 @@ def _require_robust_allowed(settings: RunSettings) -> None:
             "use aggregation plain, or strategy fedavg, fedprox or fedadam"
         )
     asked = settings.clients_per_round
-    bears = TrimmedMean(settings.hostile).withstands(asked)
+    bears = hostile_updates(settings)
     if settings.strategy != "median" and bears == 0:
         raise Refusal(
             f"hostile {settings.hostile:g} of {asked} updates a round is less than one, so {settings.strategy} would be the plain mean; "
             "raise hostile or let more clients train, or use median"
         )
-    if settings.strategy == "multi-krum" and asked < 2 * MultiKrum(bears).attackers + 3:
+    fewest = 2 * bears + 3
+    if settings.strategy == "multi-krum" and asked < fewest:
         raise Refusal(
-            f"multi-krum needs {2 * bears + 3} updates a round to bear {bears} hostile ones and {asked} clients train; "
+            f"multi-krum needs {fewest} updates a round to bear {bears} hostile ones and {asked} clients train; "
             "lower hostile, let more clients train, or use median"
         )
 

@@ -28,6 +28,8 @@ from server.journal import Journal
 class UserLevelAveraging(FederatedAveraging):
     """DP-FedAvg (McMahan et al. 2018): the mean of clipped updates with noise, over a public number of devices."""
 
+    _ledger: UserLedger
+
     def __init__(
         self,
         settings: RunSettings,
@@ -39,16 +41,11 @@ class UserLevelAveraging(FederatedAveraging):
         ledger: UserLedger,
         rounds_done: int,
     ) -> None:
-        super().__init__(settings, model, journal, plan=plan, rounds_done=rounds_done)
+        super().__init__(settings, model, journal, plan=plan, ledger=ledger, rounds_done=rounds_done)
         self._user_plan = user_plan
-        self._ledger = ledger
         self._randomness = SecureRandom()
         self._asked_now: list[int] = []
         self._clip = AdaptiveClipFile(journal.folder, settings) if settings.clip_quantile else None
-
-    @property
-    def user_epsilon(self) -> float | None:
-        return self._ledger.spent()
 
     @property
     def _update_clip(self) -> float:

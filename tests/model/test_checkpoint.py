@@ -165,24 +165,14 @@ def test_missing_weights_are_refused(store: CheckpointStore) -> None:
     one_sentence(refusal)
 
 
-class Trap:
-    """Unpickled, it would make a file."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Path.touch, (self.path,)
-
-
-def test_a_pickle_in_place_of_the_weights_is_refused_and_not_run(store: CheckpointStore, tmp_path: Path) -> None:
+def test_a_pickle_in_place_of_the_weights_is_refused_and_not_run(store: CheckpointStore, tmp_path: Path, trap: object) -> None:
     manifest = publish(store)
-    trap = pickle.dumps(Trap(tmp_path / "sprung"))
-    (store.root / "v000001/weights.safetensors").write_bytes(trap)
+    content = pickle.dumps(trap)
+    (store.root / "v000001/weights.safetensors").write_bytes(content)
     with pytest.raises(Refusal):
         store.load(manifest)
     assert not (tmp_path / "sprung").exists()
-    pickle.loads(trap)  # noqa: S301 - the trap works where pickle is used
+    pickle.loads(content)  # noqa: S301 - the trap works where pickle is used
     assert (tmp_path / "sprung").exists()
 
 

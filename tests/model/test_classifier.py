@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,15 +31,6 @@ TEXTS = [
     "",
     "내일 결과가 나온다고 생각하면 잠이 안 온다. 물도 안 넘어가고 자꾸 시계만 본다 ㅠㅠ",
 ]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Models this small only wait for each other on several threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def small_config(**more: Any) -> BertConfig:
@@ -408,22 +399,12 @@ def test_a_truncated_pytorch_model_bin_is_refused(copy: Path, bert: BertForSeque
     refused(copy, r"pytorch_model\.bin")
 
 
-class Trap:
-    """Unpickled, it would make a file."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Path.touch, (self.path,)
-
-
-def test_a_pytorch_model_bin_that_would_run_code_is_refused_and_not_run(copy: Path, tmp_path: Path) -> None:
+def test_a_pytorch_model_bin_that_would_run_code_is_refused_and_not_run(copy: Path, tmp_path: Path, trap: object) -> None:
     (copy / "model.safetensors").unlink()
-    torch.save({"bert.weight": Trap(tmp_path / "sprung")}, copy / "pytorch_model.bin")
+    torch.save({"bert.weight": trap}, copy / "pytorch_model.bin")
     refused(copy, r"pytorch_model\.bin")
     assert not (tmp_path / "sprung").exists()
-    pickle.loads(pickle.dumps(Trap(tmp_path / "sprung")))  # noqa: S301 - the trap works where pickle is used
+    pickle.loads(pickle.dumps(trap))  # noqa: S301 - the trap works where pickle is used
     assert (tmp_path / "sprung").exists()
 
 

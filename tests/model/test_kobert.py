@@ -348,30 +348,20 @@ def test_a_conversion_killed_at_any_moment_leaves_nothing_that_is_taken_for_whol
 # a pickle that holds more than tensors
 
 
-class Trap:
-    """Unpickled, it would make a file."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Path.touch, (self.path,)
-
-
 @pytest.mark.parametrize("form", ["torch", "plain"])
-def test_a_pickle_with_code_in_it_is_refused_and_nothing_runs(layout: Path, tmp_path: Path, form: str) -> None:
-    trap = {"bert.embeddings.word_embeddings.weight": Trap(tmp_path / "sprung")}
+def test_a_pickle_with_code_in_it_is_refused_and_nothing_runs(layout: Path, tmp_path: Path, trap: object, form: str) -> None:
+    state = {"bert.embeddings.word_embeddings.weight": trap}
     if form == "torch":
-        torch.save(trap, layout / PICKLE)
+        torch.save(state, layout / PICKLE)
     else:
-        (layout / PICKLE).write_bytes(pickle.dumps(trap))
+        (layout / PICKLE).write_bytes(pickle.dumps(state))
     with pytest.raises(Refusal, match=r"pytorch_model\.bin"):
         find_model(str(layout), tmp_path / "models")
     with pytest.raises(Refusal, match=r"pytorch_model\.bin"):
         build(layout)
     assert not (tmp_path / "sprung").exists()
     assert not list((tmp_path / "models").rglob(SAFETENSORS))
-    pickle.loads(pickle.dumps(trap))  # noqa: S301 - the trap works where pickle is used
+    pickle.loads(pickle.dumps(state))  # noqa: S301 - the trap works where pickle is used
     assert (tmp_path / "sprung").exists()
 
 

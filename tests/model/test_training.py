@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -27,15 +26,6 @@ TEXTS = [
     f"{number}번째 날, {word}" for number, word in enumerate(["웃었다", "울었다", "소리쳤다", "떨었다", "쉬었다", "걸었다 또 걸었다"] * 3)
 ]
 LABELS = torch.tensor([0, 1, 2, 3, 0, 0] * 3)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Models this small only wait for each other on several threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def plainly(**more: Any) -> RunSettings:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,15 +31,6 @@ COMBINATIONS = [("compact", tuning) for tuning in ("head", "top2", "lora", "full
     ("lstm", tuning) for tuning in ("head", "top2", "full")
 ]
 KEY = bytes(range(32))
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """The tensors are small: several threads would only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def settings(*, model: str = "compact", tuning: str = "head", **overrides: float) -> RunSettings:

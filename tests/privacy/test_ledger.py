@@ -1,32 +1,27 @@
-"""Tests of privacy.ledger: composition against two other accountants, and the damage that a ledger must survive or refuse."""
+"""Tests of privacy.ledger: composition against two other accountants, the limit, and other processes.
+
+The damage that a ledger must survive or refuse is in test_charge_file.py.
+"""
 
 from __future__ import annotations
 
-import json
 import math
-import os
-import resource
 import signal
-import stat
 import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
-from typing import IO
 
 import pytest
 from dp_accounting import dp_event  # type: ignore[import-untyped]
 from dp_accounting.pld import pld_privacy_accountant  # type: ignore[import-untyped]
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from opacus.accountants import PRVAccountant, RDPAccountant
 
 from model.refusal import Refusal
-from privacy.ledger import Charge, Ledger, LedgerDamaged, PrivacyBudgetSpent
+from privacy.ledger import Charge, Ledger, PrivacyBudgetSpent
 from privacy.plan import PrivacyPlan
 
-ROOT = Path(__file__).resolve().parents[2]
+AtOnce = Callable[[str, Iterable[Iterable[str]]], AbstractContextManager[list[subprocess.Popen[str]]]]
 CHEAP = PrivacyPlan(noise_multiplier=8.0, sampling_rate=1.0, clip_norm=1.0, delta=1e-4, steps_per_round=1)
 
 
@@ -165,101 +160,6 @@ def test_a_device_whose_limits_are_no_numbers_spends_nothing(path: Path, limit: 
     assert not path.exists()
 
 
-# damage
-
-
-@pytest.fixture
-def written(ledger: Ledger, path: Path) -> bytes:
-    """The bytes of a ledger with two charges."""
-    ledger.charge(CHEAP, run="run", round=1)
-    ledger.charge(CHEAP, run="run", round=2)
-    return path.read_bytes()
-
-
-def assert_refused(path: Path, damaged: bytes) -> None:
-    path.write_bytes(damaged)
-    ledger = Ledger(path, limit=8.0, delta=1e-4)
-    with pytest.raises(LedgerDamaged, match="damaged"):
-        ledger.spent()
-    with pytest.raises(LedgerDamaged, match="damaged"):
-        ledger.charge(CHEAP, run="run", round=3)
-    assert path.read_bytes() == damaged
-
-
-def test_a_ledger_cut_off_anywhere_is_refused(path: Path, written: bytes) -> None:
-    for length in range(len(written)):
-        assert_refused(path, written[:length])
-
-
-@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-@given(data=st.data())
-def test_a_flipped_bit_is_refused_or_changes_no_charge(path: Path, written: bytes, data: st.DataObject) -> None:
-    at, bit = data.draw(st.integers(0, len(written) - 1)), data.draw(st.integers(0, 7))
-    path.write_bytes(written[:at] + bytes([written[at] ^ 1 << bit]) + written[at + 1 :])
-    with suppress(LedgerDamaged):
-        assert Ledger(path, limit=8.0, delta=1e-4).charges() == (Charge("run", 1, 8.0, 1.0, 1), Charge("run", 2, 8.0, 1.0, 1))
-
-
-@pytest.mark.parametrize("field", ["run", "round", "noise_multiplier", "sampling_rate", "steps"])
-def test_an_edited_charge_is_refused(path: Path, written: bytes, field: str) -> None:
-    content = json.loads(written)
-    content["charges"][0][field] = 9
-    assert_refused(path, json.dumps(content).encode())
-
-
-def test_a_removed_charge_and_swapped_charges_are_refused(path: Path, written: bytes) -> None:
-    content = json.loads(written)
-    first, second = content["charges"]
-    for charges in ([first], [second, first], []):
-        assert_refused(path, json.dumps(content | {"charges": charges}).encode())
-
-
-@pytest.mark.parametrize(
-    "content",
-    [b"", b"{}", b"[]", b"null", b"7", b"\xff\xfe\x00", b"\x00" * 300, b'{"charges": [], "digest": ""}', b'{"charges": [7], "digest": ""}'],
-)
-def test_a_file_that_is_no_ledger_is_refused(path: Path, written: bytes, content: bytes) -> None:
-    assert_refused(path, content)
-
-
-@contextmanager
-def full_disk(room: int) -> Iterator[None]:
-    """The kernel refuses this process any file longer than ``room`` bytes, after having written so many."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
-@pytest.mark.parametrize("room", [0, 1, 100])
-def test_a_write_that_the_disk_breaks_off_raises_and_leaves_the_old_ledger(path: Path, written: bytes, ledger: Ledger, room: int) -> None:
-    with pytest.raises(OSError, match="File too large"), full_disk(room):
-        ledger.charge(CHEAP, run="run", round=3)
-    assert path.read_bytes() == written
-    assert len(Ledger(path, limit=8.0, delta=1e-4).charges()) == 2
-    assert [file for file in path.parent.iterdir() if "partial" in file.name] == []
-
-
-def test_half_a_ledger_that_a_killed_process_left_beside_the_whole_one_is_not_read(path: Path, written: bytes, ledger: Ledger) -> None:
-    (path.parent / f".{path.name}.4711.partial").write_bytes(written[:50])
-    assert len(ledger.charges()) == 2
-    ledger.charge(CHEAP, run="run", round=3)
-    assert len(ledger.charges()) == 3
-
-
-def test_ledger_and_lock_are_readable_by_their_owner_only_under_any_umask(path: Path, ledger: Ledger) -> None:
-    before = os.umask(0)
-    try:
-        ledger.charge(CHEAP, run="run", round=1)
-        ledger.charge(CHEAP, run="run", round=2)
-    finally:
-        os.umask(before)
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert stat.S_IMODE(path.with_suffix(".lock").stat().st_mode) == 0o600
-
-
 # other processes
 
 CHARGING = """
@@ -279,45 +179,16 @@ for round in range(rounds):
 """
 
 
-@contextmanager
-def charging_processes(path: Path, *, rounds: int, runs: tuple[str, ...]) -> Iterator[list[subprocess.Popen[str]]]:
-    """Processes that are ready to charge ``rounds`` rounds and begin when a line comes; none outlives the block."""
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", CHARGING, str(path), str(rounds), run],
-            cwd=ROOT,
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for run in runs
-    ]
-    try:
-        for process in processes:
-            assert pipe(process.stdout).readline() == "ready\n"
-        for process in processes:
-            pipe(process.stdin).write("\n")
-            pipe(process.stdin).flush()
-        yield processes
-    finally:
-        for process in processes:
-            process.kill()
-            process.communicate()
-
-
-def pipe(end: IO[str] | None) -> IO[str]:
-    assert end is not None
-    return end
-
-
 @pytest.mark.slow
-def test_what_a_process_charged_before_kill_9_is_counted_after_the_restart_although_nothing_was_released(path: Path) -> None:
-    with charging_processes(path, rounds=10_000, runs=("killed",)) as (process,):
-        acknowledged = sum(pipe(process.stdout).readline() == "charged\n" for _ in range(5))
+def test_what_a_process_charged_before_kill_9_is_counted_after_the_restart_although_nothing_was_released(
+    path: Path, processes_at_once: AtOnce
+) -> None:
+    with processes_at_once(CHARGING, [(str(path), "10000", "killed")]) as (process,):
+        assert process.stdout is not None
+        acknowledged = sum(process.stdout.readline() == "charged\n" for _ in range(5))
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
-        acknowledged += pipe(process.stdout).read().count("charged\n")
+        acknowledged += process.stdout.read().count("charged\n")
     after = Ledger(path, limit=1e6, delta=1e-4)
     assert acknowledged >= 5
     assert len(after.charges()) - acknowledged in (0, 1)  # the kill may fall between the charge and its acknowledgement
@@ -326,8 +197,8 @@ def test_what_a_process_charged_before_kill_9_is_counted_after_the_restart_altho
 
 
 @pytest.mark.slow
-def test_two_processes_that_charge_at_once_lose_no_charge(path: Path) -> None:
-    with charging_processes(path, rounds=8, runs=("one", "two")) as processes:
+def test_two_processes_that_charge_at_once_lose_no_charge(path: Path, processes_at_once: AtOnce) -> None:
+    with processes_at_once(CHARGING, [(str(path), "8", run) for run in ("one", "two")]) as processes:
         for process in processes:
             assert process.wait() == 0
     charges = Ledger(path, limit=1e6, delta=1e-4).charges()

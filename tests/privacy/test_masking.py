@@ -23,23 +23,14 @@ from privacy import masking
 from privacy.fixed_point import FixedPoint, Integers
 from privacy.identity import Identity, WrongSignature
 from privacy.masking import (
-    Advertisement,
     Agreement,
-    Answered,
     Enrolled,
-    InputMasked,
-    KeysDrawn,
     MaskedInput,
-    MaskingRound,
-    RoundLost,
     Shares,
-    SharesDealt,
-    SurvivorsSigned,
     Total,
     Unmasking,
     advertise,
     agree,
-    checked_roster,
     collect,
     confirm,
     deliver,
@@ -49,6 +40,9 @@ from privacy.masking import (
     total,
     unmask,
 )
+from privacy.roster import KEYS, Advertisement, MaskingRound, RoundLost, advertised_bytes, checked_roster
+from privacy.round_secrets import Answered, InputMasked, KeysDrawn, SharesDealt, SurvivorsSigned, UpdateEncrypted
+from privacy.secret_shares import dealt_shares, sealed_shares, share_digests
 
 STEPS = {
     "advertise": "advertised keys",
@@ -381,8 +375,8 @@ Trio = tuple[People, dict[int, Advertisement], dict[int, KeysDrawn]]
 def signed_anew(some: People, of: Advertisement, **changes: Any) -> Advertisement:
     """What device 2 can sign of its own will."""
     changed = replace(of, **changes)
-    content = masking._advertised_bytes(changed.round, changed.device, changed.sealing_key, changed.masking_key)
-    return replace(changed, signature=some.identities[2].sign(content, masking._KEYS))
+    content = advertised_bytes(changed.round, changed.device, changed.sealing_key, changed.masking_key)
+    return replace(changed, signature=some.identities[2].sign(content, KEYS))
 
 
 LIES: dict[str, Callable[[People, Advertisement], Advertisement]] = {
@@ -392,7 +386,7 @@ LIES: dict[str, Callable[[People, Advertisement], Advertisement]] = {
     "a signature of another device": lambda some, one: advertise(some.round, 2, some.identities[1])[0],
     "a signature for another purpose": lambda some, one: replace(
         one,
-        signature=some.identities[2].sign(masking._advertised_bytes(one.round, 2, one.sealing_key, one.masking_key), masking._SURVIVORS),
+        signature=some.identities[2].sign(advertised_bytes(one.round, 2, one.sealing_key, one.masking_key), masking._SURVIVORS),
     ),
     "a signature of another number": lambda some, one: replace(advertise(some.round, 5, some.identities[2])[0], device=2),
     "an altered signature": lambda some, one: replace(one, signature=bytes([one.signature[0] ^ 1]) + one.signature[1:]),
@@ -454,7 +448,7 @@ def test_a_signed_key_of_low_order_is_refused(trio: Trio, kind: str, point: byte
 
     def go_through() -> None:
         _, dealt = share(keys[0], roster, some.registered)
-        mask(dealt, {2: masking._sealed(dealt.own, dealt.roster, keys[2], 0)}, np.zeros(2, dtype=np.int64))
+        mask(dealt, {2: sealed_shares(dealt.own, dealt.roster, keys[2], 0)}, np.zeros(2, dtype=np.int64))
 
     with pytest.raises(Refusal, match="every agreement is the same"):
         go_through()
@@ -505,7 +499,7 @@ def test_shares_sealed_for_another_place_than_the_receiver_s_are_refused(trio: T
     roster = shared[1][1].roster
     moved = masking.Roster(roster.round, roster.members)
     vars(moved)["context"], vars(moved)["places"] = roster.context, {0: 3, 1: 2, 2: 1}
-    content = masking._sealed(shared[1][1].own, moved, trio[2][1], 0)
+    content = sealed_shares(shared[1][1].own, moved, trio[2][1], 0)
     with pytest.raises(Refusal, match="not dealt to this device"):
         mask(shared[0][1], {1: content}, np.zeros(1, dtype=np.int64))
 
@@ -659,9 +653,13 @@ def every_secret() -> tuple[KeysDrawn, SharesDealt, InputMasked, SurvivorsSigned
     return dealt[0].keys, dealt[0], held[0], signed[0][1], over
 
 
+ENCRYPTED = UpdateEncrypted(MaskingRound("run", 7, 3), 1, 300)
+"""What an encrypted round leaves in the place of these."""
+
+
 def test_every_secret_comes_back_from_its_bytes_and_from_no_other_s() -> None:
     """So what was used once (a mask, a signature over survivors, an unmasking) cannot be used again from the file."""
-    secrets = every_secret()
+    secrets = (*every_secret(), ENCRYPTED)
     for stored in secrets:
         for wanted in secrets:
             if type(stored) is type(wanted):
@@ -672,7 +670,7 @@ def test_every_secret_comes_back_from_its_bytes_and_from_no_other_s() -> None:
 
 
 def test_damaged_secrets_are_refused() -> None:
-    for secret in every_secret():
+    for secret in (*every_secret(), ENCRYPTED):
         stored = secret.to_bytes()
         for at in range(0, len(stored), max(1, len(stored) // 150)):
             with pytest.raises(Refusal):
@@ -833,9 +831,9 @@ def test_a_dealer_of_another_key_than_it_advertised_loses_the_round_and_spoils_n
     some = people(3)
     enrolled, shares = enrolled_shares(some)
     honest, secrets = shares[0]
-    false = masking._dealt(secrets.seed, bytes(range(32)), enrolled.roster)
-    sealed = {peer: masking._sealed(false[peer], enrolled.roster, secrets.keys, peer) for peer in (1, 2)}
-    digests = {holder: masking._digests(enrolled.roster.context, 0, holder, part) for holder, part in false.items()}
+    false = dealt_shares(secrets.seed, bytes(range(32)), enrolled.roster)
+    sealed = {peer: sealed_shares(false[peer], enrolled.roster, secrets.keys, peer) for peer in (1, 2)}
+    digests = {holder: share_digests(enrolled.roster.context, 0, holder, part) for holder, part in false.items()}
     delivered = deliver(enrolled, [replace(honest, sealed=sealed, digests=digests), shares[1][0], shares[2][0]])
     values = vectors(some)
     inputs = {device: mask(shares[device][1], delivered.sealed_for(device), values[device]) for device in (1, 2)}

@@ -1,18 +1,17 @@
-"""Tests of privacy.user_accounting: against the Gaussian's closed form, PRV, Rényi DP and sums over all samples; and the damage
-that a population's ledger must survive or refuse."""
+"""Tests of privacy.user_accounting: against the Gaussian's closed form, PRV, Rényi DP and sums over all samples.
+
+The damage that a population's ledger must survive or refuse is in test_charge_file.py.
+"""
 
 from __future__ import annotations
 
 import itertools
-import json
 import math
-import os
 import resource
 import signal
 import subprocess
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +21,17 @@ import pytest
 from dp_accounting import dp_event  # type: ignore[import-untyped]
 from dp_accounting.privacy_accountant import NeighboringRelation  # type: ignore[import-untyped]
 from dp_accounting.rdp.rdp_privacy_accountant import RdpAccountant  # type: ignore[import-untyped]
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import log_ndtr  # type: ignore[import-untyped]
 from scipy.stats import norm  # type: ignore[import-untyped]
 
 from model.refusal import Refusal
-from privacy.ledger import LedgerDamaged, PrivacyBudgetSpent
+from privacy.ledger import ChargeFile, LedgerDamaged, PrivacyBudgetSpent
 from privacy.plan import Mechanism, composed_epsilon
 from privacy.user_accounting import MOST_KINDS, UserCharge, UserLedger, UserPlan, calibrated_user_plan, composed_user_epsilon
 
-ROOT = Path(__file__).resolve().parents[2]
+AtOnce = Callable[[str, Iterable[Iterable[str]]], AbstractContextManager[list[subprocess.Popen[str]]]]
 
 
 def plan(**values: Any) -> UserPlan:
@@ -378,75 +377,9 @@ def test_full_rounds_of_any_noise_keep_the_ledger_fast_and_kinds_of_sampled_roun
     for survivors in range(20):
         ledger.charge(plan(noise_multiplier=30.0 + survivors), run="shared", round=survivors)
     charges = [UserCharge("run", kind, 50.0 + kind, "poisson", 50, 10) for kind in range(MOST_KINDS)]
-    ledger._write(ledger.charges() + tuple(charges))
+    ChargeFile(path, UserCharge, called="", mend="").write(ledger.charges() + tuple(charges))
     with pytest.raises(Refusal, match=f"{MOST_KINDS + 1}th kind"):
         ledger.charge(sampled("poisson", noise=100.0), run="run", round=MOST_KINDS)
-
-
-# damage
-
-
-@pytest.fixture
-def written(ledger: UserLedger, path: Path) -> bytes:
-    """The bytes of a ledger with two charges."""
-    ledger.charge(plan(), run="run", round=1)
-    ledger.charge(plan(), run="run", round=2)
-    return path.read_bytes()
-
-
-def assert_refused(path: Path, damaged: bytes) -> None:
-    path.write_bytes(damaged)
-    ledger = UserLedger(path, limit=8.0, delta=1e-4)
-    with pytest.raises(LedgerDamaged, match="damaged"):
-        ledger.spent()
-    with pytest.raises(LedgerDamaged, match="damaged"):
-        ledger.charge(plan(), run="run", round=3)
-    assert path.read_bytes() == damaged
-
-
-def test_a_ledger_cut_off_anywhere_is_refused(path: Path, written: bytes) -> None:
-    for length in range(0, len(written), 3):
-        assert_refused(path, written[:length])
-
-
-@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-@given(data=st.data())
-def test_a_flipped_bit_is_refused_or_changes_no_charge(path: Path, written: bytes, data: st.DataObject) -> None:
-    at, bit = data.draw(st.integers(0, len(written) - 1)), data.draw(st.integers(0, 7))
-    path.write_bytes(written[:at] + bytes([written[at] ^ 1 << bit]) + written[at + 1 :])
-    with suppress(LedgerDamaged):
-        charges = UserLedger(path, limit=8.0, delta=1e-4).charges()
-        assert charges == tuple(UserCharge("run", round, 8.0, "full", 10, 10) for round in (1, 2))
-
-
-@pytest.mark.parametrize("field", ["run", "round", "noise_multiplier", "sampling", "clients", "clients_per_round"])
-def test_an_edited_charge_is_refused(path: Path, written: bytes, field: str) -> None:
-    content = json.loads(written)
-    content["charges"][0][field] = 9
-    assert_refused(path, json.dumps(content).encode())
-
-
-def test_a_removed_charge_and_swapped_charges_are_refused(path: Path, written: bytes) -> None:
-    content = json.loads(written)
-    first, second = content["charges"]
-    for charges in ([first], [second, first], []):
-        assert_refused(path, json.dumps(content | {"charges": charges}).encode())
-
-
-@pytest.mark.parametrize("content", [b"", b"{}", b"[]", b"null", b"\xff\xfe\x00", b'{"charges": [7], "digest": ""}'])
-def test_a_file_that_is_no_ledger_is_refused(path: Path, written: bytes, content: bytes) -> None:
-    assert_refused(path, content)
-
-
-def test_a_write_that_the_disk_breaks_off_raises_and_leaves_the_old_ledger(path: Path, written: bytes, ledger: UserLedger) -> None:
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
-    try:
-        with pytest.raises(OSError, match="File too large"):
-            ledger.charge(plan(), run="run", round=3)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert path.read_bytes() == written
 
 
 # kill -9
@@ -469,40 +402,11 @@ for round in range(int(sys.argv[3])):
 """
 
 
-@contextmanager
-def releasing(path: Path, runs: Sequence[str], *, rounds: int) -> Iterator[list[subprocess.Popen[str]]]:
-    """Processes that begin to release rounds at the same time; none outlives the block."""
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", RELEASING, str(path), run, str(rounds)],
-            cwd=ROOT,
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for run in runs
-    ]
-    try:
-        for process in processes:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "ready\n"
-        for process in processes:
-            assert process.stdin is not None
-            process.stdin.write("\n")
-            process.stdin.flush()
-        yield processes
-    finally:
-        for process in processes:
-            process.kill()
-            process.communicate()
-
-
 @pytest.mark.slow
-def test_whatever_two_servers_released_before_kill_9_is_in_the_ledger(path: Path) -> None:
+def test_whatever_two_servers_released_before_kill_9_is_in_the_ledger(path: Path, processes_at_once: AtOnce) -> None:
     ledger = UserLedger(path, limit=1e6, delta=1e-4)
     ledger.begin()
-    with releasing(path, ("one", "two"), rounds=10_000) as processes:
+    with processes_at_once(RELEASING, [(str(path), run, "10000") for run in ("one", "two")]) as processes:
         released = {"one": 0, "two": 0}
         for run, process in zip(released, processes, strict=True):
             assert process.stdout is not None

@@ -17,6 +17,7 @@ from model.refusal import Refusal
 from model.settings import RunSettings
 from model.weights import Weights
 from privacy.masking_records import VECTOR
+from privacy.round_secrets import Answered
 from server.journal import RoundRecord
 from server.strategies import require_allowed, require_size
 
@@ -106,6 +107,16 @@ def test_encrypted_averaging_ends_where_plain_averaging_ends(federation: Federat
     assert [record.clients for record in rounds] == [CLIENTS, CLIENTS]
     assert not any(record.refused or record.lost for record in rounds)
     assert not any("arrays" in reply.content for reply in seen)
+
+
+def test_once_the_model_is_out_no_device_holds_what_opens_an_update_of_the_round(federation: Federation, tmp_path: Path) -> None:
+    """Neither the two that opened the sum, nor the others, nor one that drew keys and got no further."""
+    pytest.importorskip("tenseal")
+    federation("encrypted", rounds=1, aggregation="encrypted", fraction_evaluate=1.0, lost=[("train", 2)])
+    for number in range(CLIENTS):
+        home = virtual_home(tmp_path / "encrypted.people", number)
+        assert not (home / "sum-key.bin").exists()
+        assert Answered.from_bytes((home / "masking.json").read_bytes()).round.number == 1
 
 
 @pytest.mark.parametrize("stage", ["query.advertise", "train"])

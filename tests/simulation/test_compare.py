@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import fcntl
-import functools
 import hashlib
 import io
 import json
 import shutil
 import signal
 import socket
-import subprocess
-import sys
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -44,6 +40,7 @@ from simulation.standings import ComparisonProgress, closing_lines, notes, rows_
 
 ROOT = Path(__file__).resolve().parents[2]
 Settings = Callable[..., RunSettings]
+Interrupted = Callable[[Sequence[str], Callable[[], bool]], tuple[int, str]]
 
 
 @pytest.fixture(scope="module")
@@ -585,7 +582,9 @@ def test_the_command_has_every_setting_but_the_model_and_compares_without_privac
 
 
 @pytest.mark.slow
-def test_ctrl_c_ends_the_command_with_130_and_the_same_command_goes_on(tmp_path: Path, shared: Settings, body: Path) -> None:
+def test_ctrl_c_ends_the_command_with_130_and_the_same_command_goes_on(
+    tmp_path: Path, shared: Settings, body: Path, interrupted: Interrupted
+) -> None:
     folder = tmp_path / "out"
     words = [
         "--data",
@@ -601,18 +600,9 @@ def test_ctrl_c_ends_the_command_with_130_and_the_same_command_goes_on(tmp_path:
         "--only",
         "federated",
     ]
-    command = [sys.executable, "-m", "healing", "compare", *words, "--tuning", "full", "--out", str(folder)]
-    restore = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs ignore it
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, preexec_fn=restore)
-    try:
-        while not (folder / "running" / "rounds.jsonl").exists():
-            assert process.poll() is None, "the comparison ended by itself"
-            time.sleep(0.02)
-        process.send_signal(signal.SIGINT)
-        output, _ = process.communicate(timeout=60)
-    finally:
-        process.kill()
-    assert process.returncode == 130
+    command = ["compare", *words, "--tuning", "full", "--out", str(folder)]
+    status, output = interrupted(command, (folder / "running" / "rounds.jsonl").exists)
+    assert status == 130
     assert "Traceback" not in output
     assert "stopped after 1 of 2 cells" in output
     assert f"the same command with --out {folder} goes on from here" in output.replace("\n", "")

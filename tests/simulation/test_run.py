@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import logging
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,6 +27,7 @@ from simulation.run import Finished, people_folder, prepare, resume, run_experim
 
 ROOT = Path(__file__).resolve().parents[2]
 Small = Callable[..., RunSettings]
+Interrupted = Callable[[Sequence[str], Callable[[], bool]], tuple[int, str]]
 MARKER = "꼬리아홉달린여우표식"
 
 
@@ -42,7 +41,7 @@ def final_digest(finished: Finished) -> str:
     return newest.digest
 
 
-def wait_for_rounds(folder: Path, rounds: int, process: subprocess.Popen[str] | subprocess.Popen[bytes]) -> None:
+def wait_for_rounds(folder: Path, rounds: int, process: subprocess.Popen[bytes]) -> None:
     while len(Journal(folder).rounds()) < rounds:
         assert process.poll() is None, "the run ended by itself"
         time.sleep(0.02)
@@ -200,19 +199,11 @@ def test_kill_9_in_the_middle_loses_no_round_and_no_expense(tmp_path: Path, smal
     assert charged >= trained  # a crash can only over-count
 
 
-def test_ctrl_c_ends_with_what_was_finished_and_says_how_to_go_on(tmp_path: Path, small: Small) -> None:
+def test_ctrl_c_ends_with_what_was_finished_and_says_how_to_go_on(tmp_path: Path, small: Small, interrupted: Interrupted) -> None:
     folder = tmp_path / "run"
     options = ["--data", small().data, "--clients", "5", "--rounds", "500", "--out", str(folder)]
-    command = [sys.executable, "-m", "healing", "simulate", *options]
-    restore = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs ignore it
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, preexec_fn=restore)
-    try:
-        wait_for_rounds(folder, 1, process)
-        process.send_signal(signal.SIGINT)
-        output, _ = process.communicate(timeout=60)
-    finally:
-        process.kill()
-    assert process.returncode == 130
+    status, output = interrupted(["simulate", *options], lambda: bool(Journal(folder).rounds()))
+    assert status == 130
     assert "Traceback" not in output
     assert f"healing simulate --resume {folder}" in output.replace("\n", "")
     assert (folder / "summary.md").exists()
