@@ -19,6 +19,7 @@ from typing import BinaryIO
 import numpy as np
 
 from client.diary import Diary, Entry
+from client.catalogue import read_catalogue
 from client.music import Playlist, Song, read_songs
 from client.recommender import Event, Mode, Recommendation, Recommender, Taste
 from model.emotions import EMOTIONS, Emotion
@@ -98,20 +99,20 @@ class Jukebox:
             self._recommender.learn(song, Event(event), mood)
             self._diary.keep(_TASTE, self._recommender.taste.to_json())
 
-    def take_in(self, file: BinaryIO) -> int:
-        """Keep a person's own catalogue (CSV, JSPF, XSPF or M3U8) and give how many songs it holds; the same file twice counts once."""
+    def take_in(self, file: BinaryIO) -> tuple[int, int]:
+        """Keep a person's own catalogue (CSV, JSPF, XSPF or M3U8); how many songs it holds, and how many rows were left out."""
         with self._turn:
             if len(list(self._folder.glob("own-*"))) >= MOST_CATALOGUES:
                 raise Refusal(f"there are {MOST_CATALOGUES} catalogues already; remove one from '{self._folder}' first")
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             arrived = _written(file, self._folder)
             try:
-                songs = read_songs(arrived)
+                catalogue = read_catalogue(arrived)
                 arrived.replace(self._folder / f"own-{_digest(arrived)}{arrived.suffix}")
             finally:
                 arrived.unlink(missing_ok=True)
             self._recommender = self._with_all_songs(self._recommender.taste)
-        return len(songs)
+        return len(catalogue.songs), len(catalogue.bad_rows)
 
     def _with_all_songs(self, taste: Taste) -> Recommender:
         own = [song for path in sorted(self._folder.glob("own-*")) for song in read_songs(path)]
@@ -138,7 +139,7 @@ def only(emotion: Emotion) -> tuple[float, ...]:
 def _written(file: BinaryIO, folder: Path) -> Path:
     """The file, copied piece by piece to a name whose ending says what its first bytes are."""
     piece = file.read(64 * 1024)
-    path = folder / f".arriving{_ending(piece)}"
+    path = folder / f"import{_ending(piece)}"
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as copy:
         while piece:
             copy.write(piece)
