@@ -24,6 +24,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from client.access import SESSION_SECONDS, Access
 from client.problems import Problem
+from model.refusal import Refusal
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -97,6 +98,8 @@ class Guard:
             await self._answered(scope, receive, answer)
         except Problem as problem:
             await answer.replace(problem.response(), scope, receive)
+        except Refusal as refusal:  # the file of tokens is gone or damaged
+            await answer.replace(Problem.of(refusal, "not-ready").response(), scope, receive)
         except Exception as error:  # its words may quote a diary: only its class and place are told
             place = traceback.extract_tb(error.__traceback__)[-1]
             _log.error("%s at %s:%s", type(error).__name__, place.filename, place.lineno)

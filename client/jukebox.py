@@ -13,6 +13,7 @@ import secrets
 import threading
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import BinaryIO
 
@@ -20,6 +21,7 @@ import numpy as np
 
 from client.diary import Diary, Entry
 from client.catalogue import read_catalogue
+from client.listens import heard_in_emotions, read_listens
 from client.music import Playlist, Song, read_songs
 from client.recommender import Event, Mode, Recommendation, Recommender, Taste
 from model.emotions import EMOTIONS, Emotion
@@ -99,6 +101,15 @@ class Jukebox:
             self._recommender.learn(song, Event(event), mood)
             self._diary.keep(_TASTE, self._recommender.taste.to_json())
 
+    def hear(self, file: BinaryIO) -> tuple[int, int]:
+        """Take in a listening history: how many listens were of songs known here, and how many were not."""
+        listens = read_listens(file, now=datetime.now(UTC))
+        heard = heard_in_emotions(listens, tuple(self._songs.values()), _moods_by_day(self._diary))
+        with self._turn:
+            self._recommender.remember(heard.songs)
+            self._diary.keep(_TASTE, self._recommender.taste.to_json())
+        return heard.matched, heard.listens - heard.matched
+
     def take_in(self, file: BinaryIO) -> tuple[int, int]:
         """Keep a person's own catalogue (CSV, JSPF, XSPF or M3U8); how many songs it holds, and how many rows were left out."""
         with self._turn:
@@ -134,6 +145,14 @@ def felt(entry: Entry) -> tuple[float, ...]:
 def only(emotion: Emotion) -> tuple[float, ...]:
     """The mood that is nothing but this emotion."""
     return tuple(float(one is emotion) for one in EMOTIONS)
+
+
+def _moods_by_day(diary: Diary) -> dict[date, tuple[float, ...]]:
+    """The mean mood of each day's entries."""
+    days: dict[date, list[tuple[float, ...]]] = {}
+    for record in diary.records():
+        days.setdefault(record.entry.day, []).append(felt(record.entry))
+    return {day: tuple(float(share) for share in np.mean(moods, axis=0)) for day, moods in days.items()}
 
 
 def _written(file: BinaryIO, folder: Path) -> Path:
