@@ -81,9 +81,9 @@ export function key() {
     make("li", {}, draw("svg", { viewBox: "0 0 16 16", width: 16, height: 16, "aria-hidden": "true" }, mark(feeling, 8, 8, 4.5)), named(feeling))));
 }
 
-export function table(columns, rows) {
-  return make("details", { class: "more", "data-key": `table-${columns[0]}` }, make("summary", {}, say("chart.table")),
-    make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": say("chart.table") }, make("table", { class: "table" },
+export function table(columns, rows, title = say("chart.table")) {
+  return make("details", { class: "more", "data-key": `table-${columns[0]}` }, make("summary", {}, title),
+    make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": title }, make("table", { class: "table" },
       make("thead", {}, make("tr", {}, columns.map((name) => make("th", { scope: "col" }, name)))),
       make("tbody", {}, rows.map((row) => make("tr", {}, row.map((value) => make("td", {}, String(value)))))))));
 }

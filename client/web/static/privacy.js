@@ -1,6 +1,7 @@
 // Privacy: what leaves this device, what was spent, who decides, and which model reads.
 
 import { call, kindly, tell } from "./api.js";
+import { table } from "./charts.js";
 import { ask, make, once, redraw } from "./elements.js";
 import { day, knows, number, percent, say, time, today } from "./words.js";
 
@@ -84,6 +85,7 @@ function model(now) {
     make("p", { class: "sentence" }, say("model.now", { version: now.version, day: day(now.created.slice(0, 10)) })),
     make("p", { class: "small quiet" }, `${now.model} · ${now.tuning} · `, make("code", {}, now.digest.slice(0, 12))),
     agreement(now.agreement),
+    history(now.history ?? []),
     make("p", { class: "small" }, say("model.back.why")),
     make("button", { type: "button", "data-key": "back", onclick: once(back) }, say("model.back")));
 }
@@ -96,6 +98,14 @@ function agreement(both) {
     return make("li", {}, make("span", { class: "name" }, say(`model.${name}`)), make("span", { class: "track", "aria-hidden": "true" }, fill), make("span", { class: "share" }, percent(share)));
   };
   return make("div", {}, make("p", {}, say("model.agreement", { count: number(both.entries) })), make("ul", { class: "bars" }, bar("before", both.before), bar("after", both.after)));
+}
+
+/** What each model that read here was worth on one's own entries. */
+function history(each) {
+  const scored = each.filter((one) => one.agreement);
+  if (scored.length < 2) return null;
+  const rows = scored.map((one) => [one.version, one.agreement.entries, percent(one.agreement.before), percent(one.agreement.after)]);
+  return table(["version", "entries", "before", "after"].map((name) => say(`model.${name}`)), rows, say("model.history"));
 }
 
 async function back() {
