@@ -6,15 +6,21 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from client.diary import Diary
-from model.checkpoint import CheckpointStore, write_durably
+from client.diary_file import DiaryFile, require_plain
+from client.participation import Participation, participation_of, write_participation
+from client.vault import DataKey, Passphrase, Vault
+from model.checkpoint import CheckpointStore, locked, write_durably
 from model.refusal import Refusal
 from model.settings import RunSettings
 from privacy.identity import Identity, read_roster
-from privacy.ledger import Ledger, LedgerDamaged
+
+if TYPE_CHECKING:
+    from privacy.ledger import Ledger  # its accountants take seconds to import, and a diary needs none
 
 ROSTER = "roster.json"
 """The registered public keys of a federation's devices."""
@@ -30,20 +36,32 @@ class DevicePolicy:
 
 
 class Home:
-    """A device's folder. Nothing in it is found by another way, and nothing of a person's lies outside it."""
+    """A device's folder. Nothing in it is found by another way, and nothing of a person's lies outside it.
 
-    def __init__(self, root: Path) -> None:
+    ``passphrase`` opens the diary of a Home that was made with one; without it the environment is asked
+    (``HEALING_PASSPHRASE``, ``HEALING_PASSPHRASE_FILE``), the first time that the diary is needed.
+    """
+
+    def __init__(self, root: Path, *, passphrase: Passphrase | None = None) -> None:
         self.root = root
+        self.vault = Vault(root)
+        self._passphrase = passphrase
         self.models: Path | None = root / "models"
         self.cache = root / "cache"
         self.roster = root / ROSTER
 
     @classmethod
-    def create(cls, root: Path, policy: DevicePolicy) -> Home:
-        """Make a Home, readable by its owner only; one that exists keeps its policy and everything else."""
+    def create(cls, root: Path, policy: DevicePolicy, *, passphrase: Passphrase | None = None, key_file: Path | None = None) -> Home:
+        """Make a Home, readable by its owner only; one that exists keeps its policy, its key and everything else.
+
+        Its diary opens with ``passphrase``, or else with a new key file, which lies in Home unless ``key_file`` says where.
+        """
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
-        home = cls(root)
+        home = cls(root, passphrase=passphrase)
         if not home._policy_path.exists():
+            if not home._diary_path.exists():  # else an earlier start was killed, and the diary needs the key that it has
+                home.key = home.vault.make(passphrase=passphrase, key_file=key_file)
+                DiaryFile(home._diary_path, home.key).create()
             home._ledger(policy).begin()
             write_durably(home._identity_path, Identity.create().to_bytes())
             write_durably(home._policy_path, json.dumps(asdict(policy), indent=1).encode())
@@ -53,7 +71,8 @@ class Home:
     def find(cls, node_config: Mapping[str, Any], settings: RunSettings) -> Home:
         """This device's Home: node-config ``home``, a virtual person's, or ``HEALING_HOME``; :class:`Refusal` if none."""
         if "home" in node_config:
-            home = cls(Path(str(node_config["home"])))
+            file = node_config.get("passphrase-file")
+            home = cls(Path(str(node_config["home"])), passphrase=Passphrase.read(Path(str(file))) if file else None)
         elif settings.people and "partition-id" in node_config:
             home = cls(virtual_home(Path(settings.people), int(node_config["partition-id"])))
             home.models = None  # hundreds of virtual people read the copy of this machine
@@ -89,25 +108,57 @@ class Home:
         """The public keys of the devices that this one masks its updates with, by number."""
         return read_roster(self.roster)
 
+    @cached_property
+    def key(self) -> DataKey:
+        """What opens the diary; :class:`Refusal` without the right passphrase or key file."""
+        if not self.vault.exists:
+            self._give_key()
+        return self.vault.open(self._passphrase or Passphrase.from_environment())
+
     @property
     def diary(self) -> Diary:
         """The person's diary."""
-        return Diary(self.root / "diary.sqlite3")
+        return Diary(DiaryFile(self._diary_path, self.key), cache=self.cache)
+
+    @property
+    def participation(self) -> Participation:
+        """Whether this device takes part in rounds."""
+        return participation_of(self.root)
+
+    @participation.setter
+    def participation(self, wanted: Participation) -> None:
+        write_participation(self.root, wanted)
 
     @property
     def ledger(self) -> Ledger:
         """What has been spent of this device's privacy; :class:`LedgerDamaged` if it is gone."""
+        from privacy.ledger import LedgerDamaged
+
         if not (self.root / "ledger.json").exists():
             raise LedgerDamaged(f"'{self.root / 'ledger.json'}' is gone, so what was spent is unknown; restore it, or start a new Home")
         return self._ledger(self.policy)
 
     def _ledger(self, policy: DevicePolicy) -> Ledger:
+        from privacy.ledger import Ledger
+
         return Ledger(self.root / "ledger.json", limit=policy.epsilon_limit, delta=policy.delta)
 
     @property
     def checkpoints(self) -> CheckpointStore:
         """The global models that reached this device."""
         return CheckpointStore(self.root / "checkpoints", keep=2)
+
+    def _give_key(self) -> None:
+        """A key file for a Home of an earlier version, whose diary is plain and is encrypted when it is next opened."""
+        with locked(self.root / "vault.lock"):
+            if self.vault.exists or not self._policy_path.exists():
+                return
+            require_plain(self._diary_path)
+            self.vault.make()
+
+    @property
+    def _diary_path(self) -> Path:
+        return self.root / "diary.sqlite3"
 
     @property
     def _identity_path(self) -> Path:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from client.compression import rounded
 from client.home import Home
+from client.participation import takes_part, tells_scores
 from model.classifier import EmotionClassifier, source_of
 from model.examples import texts
 from model.hub import find_model
@@ -71,6 +72,8 @@ def _learned(order: TrainOrder, settings: RunSettings, home: Home, device: int) 
     classifier = _classifier(settings, home)
     _require_same_body(order.model, classifier)
     plan = _plan(order, settings)
+    if not takes_part(home.root, run=order.run, round=order.round):
+        return Declined("paused", order.round)
     entries = _labelled_entries(classifier, settings, home)
     if not _may_train(home, plan, len(entries)):
         return Declined("not-ready", order.round)
@@ -101,7 +104,8 @@ def publish(order: PublishOrder, settings: RunSettings, home: Home) -> Published
         epsilon=order.epsilon,
         delta=order.delta,
     )
-    if settings.privacy != "none" or not home.policy.allow_unprotected:
+    told = settings.privacy == "none" and home.policy.allow_unprotected and tells_scores(home.root, round=order.round)
+    if not told:
         return Published(order.round, None)
     classifier.write(order.model.weights)
     entries = _labelled_entries(classifier, settings, home)
@@ -124,8 +128,12 @@ def _may_train(home: Home, plan: PrivacyPlan | None, entries: int) -> bool:
 
 
 def _labelled_entries(classifier: EmotionClassifier, settings: RunSettings, home: Home) -> Entries:
+    """The entries that may teach, as the trunk gives them; what the person forgets meanwhile is in neither these nor the cache."""
+    cache = TrunkCache(home.cache, classifier, settings, home.key)
     examples = home.diary.labelled()
-    rows = TrunkCache(home.cache, classifier, settings).rows(texts(examples))
+    rows = cache.rows(texts(examples))
+    while (now := home.diary.labelled()) != examples:
+        examples, rows = now, cache.rows(texts(now))
     return Entries(rows, labels(examples))
 
 

@@ -23,8 +23,8 @@ from model.weights import Weights
 
 ARRAYS, ORDER, REPLY, METRICS = "arrays", "order", "reply", "metrics"
 
-DECLINE_REASONS = ("budget", "not-ready")
-"""Why a device may sit a round out: its privacy budget, or its own state, which is nobody's business."""
+DECLINE_REASONS = ("budget", "not-ready", "paused")
+"""Why a device may sit a round out: its privacy budget, its own state, which is nobody's business, or its person's wish."""
 
 OUTGOING_KEYS: Mapping[str, frozenset[str]] = {
     REPLY: frozenset({"kind", "round", "reason"}),

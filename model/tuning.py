@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError
@@ -92,16 +92,28 @@ def _add_low_rank(classifier: EmotionClassifier, seed: int) -> None:
             attention.value = LowRank(attention.value)
 
 
+class Seal(Protocol):
+    """What encrypts a file of a Home and opens it again."""
+
+    def seal(self, content: bytes) -> bytes:
+        """Encrypted and authenticated."""
+
+    def open(self, sealed: bytes) -> bytes:
+        """What was sealed; :class:`Refusal` for anything else."""
+
+
 class TrunkCache:
     """The frozen trunk's outputs on one device, kept in its Home between rounds: exact, and as sensitive as the text.
 
-    One file per base model, tuning and length; it holds the entries of the last call and no others, so that a
-    forgotten entry leaves it with the next round. A file that cannot be read is computed anew.
+    One file per base model, tuning and length, encrypted by ``seal`` if there is one; it holds the entries of the last call and
+    no others. A file that cannot be read is computed anew.
     """
 
-    def __init__(self, folder: Path, classifier: EmotionClassifier, settings: RunSettings) -> None:
+    def __init__(self, folder: Path, classifier: EmotionClassifier, settings: RunSettings, seal: Seal | None = None) -> None:
         parts = (classifier.base_digest, classifier.tokenizer.digest, str(classifier.cut), str(settings.max_tokens))
-        self._path = folder / f"trunk-{hashlib.sha256(':'.join(parts).encode()).hexdigest()[:16]}.safetensors"
+        name = f"trunk-{hashlib.sha256(':'.join(parts).encode()).hexdigest()[:16]}"
+        self._path = folder / (f"{name}.sealed" if seal else f"{name}.safetensors")
+        self._seal = seal
         self._classifier = classifier
         self._max_tokens = settings.max_tokens
 
@@ -122,9 +134,14 @@ class TrunkCache:
     def _read(self) -> dict[str, Tensor]:
         try:
             # Read and not mapped: mapped files stay resident, 0.16 MB a round in a simulation of 20 people.
-            return load_tensors(self._path.read_bytes()) if self._path.exists() else {}
-        except (SafetensorError, OSError):
+            content = self._path.read_bytes()
+            kept: dict[str, Tensor] = load_tensors(self._seal.open(content) if self._seal else content)
+            return kept
+        except (SafetensorError, OSError, Refusal):
             return {}
 
     def _write(self, outputs: dict[str, Tensor]) -> None:
-        write_durably(self._path, save_tensors({key: output.contiguous() for key, output in outputs.items()}))
+        content = save_tensors({key: output.contiguous() for key, output in outputs.items()})
+        write_durably(self._path, self._seal.seal(content) if self._seal else content)
+        if self._seal:
+            self._path.with_suffix(".safetensors").unlink(missing_ok=True)  # of a version that sealed nothing

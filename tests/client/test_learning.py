@@ -9,9 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_arrays
 
 from client.home import DevicePolicy, Home
-from client.learning import OtherBody, learn, publish
+from client.learning import OtherBody, learn, learn_to_hide, publish
+from client.participation import Participation
+from client.vault import DataKey
 from model.examples import Example
 from model.normalization import TEXT_STEP
 from model.records import Declined, GlobalModel, PlanNumbers, PublishOrder, TrainOrder, Update
@@ -178,3 +182,75 @@ def test_no_score_leaves_a_device_under_privacy(tmp_path: Path, small: Small, ex
     settings = small()
     home, order = home_with(tmp_path, examples), order_for(settings)
     assert publish(PublishOrder(order.model, 1, 3.0, 1e-4), settings, home).scores is None
+
+
+def test_a_paused_device_declines_and_spends_nothing(tmp_path: Path, small: Small, examples: list[Example]) -> None:
+    settings = small()
+    home, order = home_with(tmp_path, examples), order_for(settings)
+    home.participation = Participation(paused=True)
+    assert [learn(replace(order, round=round), settings, home, device=0) for round in (1, 2)] == [
+        Declined("paused", 1),
+        Declined("paused", 2),
+    ]
+    assert learn_to_hide(replace(order, update_clip=1.0), settings, home, device=0) == Declined("paused", 1)
+    assert home.ledger.charges() == ()
+    home.participation = Participation()
+    assert isinstance(learn(order, settings, home, device=0), Update)
+
+
+def test_one_round_is_skipped_even_if_it_is_asked_for_twice(tmp_path: Path, small: Small, examples: list[Example]) -> None:
+    settings = small(privacy="none")
+    home, order = home_with(tmp_path, examples), order_for(settings)
+    home.participation = Participation(skip_next=True)
+    assert [learn(order, settings, home, device=0) for _ in range(2)] == [Declined("paused", 1)] * 2
+    assert home.participation == Participation()
+    publishing = PublishOrder(order.model, 1, float("inf"), 0.0)
+    assert publish(publishing, settings, home).scores is None  # nor is it scored on the diary's entries
+    assert isinstance(learn(replace(order, round=2), settings, home, device=0), Update)
+    assert publish(replace(publishing, round=2), settings, home).scores is not None
+
+
+def test_the_cache_of_a_home_shows_nothing_without_its_key(tmp_path: Path, small: Small, examples: list[Example]) -> None:
+    settings = small()
+    home, order = home_with(tmp_path, examples), order_for(settings)
+    learn(order, settings, home, device=0)
+    [file] = home.cache.glob("trunk-*")
+    with pytest.raises(SafetensorError):
+        load_arrays(file.read_bytes())
+    assert len(load_arrays(home.key.open(file.read_bytes()))) == len(examples)
+
+
+def test_what_is_forgotten_leaves_the_cache_at_once(tmp_path: Path, small: Small, examples: list[Example]) -> None:
+    settings = small()
+    home, order = home_with(tmp_path, examples), order_for(settings)
+    learn(order, settings, home, device=0)
+    home.diary.forget(1)
+    assert not list(home.cache.glob("trunk-*"))
+
+
+def test_what_is_forgotten_while_a_round_reads_it_is_not_trained_on_nor_cached(
+    tmp_path: Path, small: Small, examples: list[Example]
+) -> None:
+    """The person forgets an entry between the diary's answer and the cache's: here at the cache's first use of the key."""
+    settings = small()
+    home, order = home_with(tmp_path, examples), order_for(settings)
+
+    class Forgetful:
+        def __init__(self, key: DataKey) -> None:
+            self._key, self.forgotten = key, False
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self._key, name)
+
+        def seal(self, content: bytes) -> bytes:
+            sealed = self._key.seal(content)
+            if not self.forgotten:
+                self.forgotten = True
+                home.diary.forget(1)
+            return sealed
+
+    real = home.key
+    home.key = Forgetful(real)  # type: ignore[assignment]
+    learn(order, settings, home, device=0)
+    [file] = home.cache.glob("trunk-*")
+    assert len(load_arrays(real.open(file.read_bytes()))) == len(examples) - 1
