@@ -12,14 +12,16 @@ import hmac
 import json
 import secrets
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from model.checkpoint import locked, write_durably
 from model.refusal import Refusal
 
+FILE = "access.json"
+SERVED_AT = "served-at"
 INVITATION_SECONDS = 12 * 3600
 SESSION_SECONDS = 30 * 24 * 3600
 MOST_SESSIONS = 32
@@ -120,6 +122,25 @@ class Access:
 
     def _held(self) -> AbstractContextManager[None]:
         return locked(self._path.with_suffix(".lock"))
+
+
+@contextmanager
+def served_at(root: Path, url: str) -> Iterator[None]:
+    """While it lasts, Home says where it is being served."""
+    write_durably(root / SERVED_AT, url.encode())
+    try:
+        yield
+    finally:
+        (root / SERVED_AT).unlink(missing_ok=True)
+
+
+def login_address(root: Path) -> str:
+    """The page's address with a fresh token for one login; :class:`Refusal` where nobody serves this Home."""
+    try:
+        url = (root / SERVED_AT).read_text()
+    except FileNotFoundError:
+        raise Refusal(f"'{root}' is not being served; run `healing client serve`, which prints such an address") from None
+    return f"{url}?token={Access(root / FILE).invite()}"
 
 
 def _state(content: bytes) -> _State:

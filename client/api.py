@@ -12,7 +12,7 @@ from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
 
 from client import edge, entry_routes, insight_routes, music_routes, privacy_routes, reading_routes
-from client.access import Access
+from client.access import FILE, Access
 from client.device import Device
 from client.diary import NoCorrection, NoEntry
 from client.diary_file import DiaryFault
@@ -47,7 +47,7 @@ def create_app(
 ) -> FastAPI:
     """The API and page of one Home. ``token`` stands in for the bearer token that Home keeps; ``rules`` say under which names it answers."""
     diary, metrics = home.diary, Metrics()
-    access = Access(home.root / "access.json", token=token)
+    access = Access(home.root / FILE, token=token)
     app = FastAPI(title="FeelingHealing", version="1", description=ABOUT, docs_url=None, redoc_url=None, redirect_slashes=False)
     app.state.device = Device(
         home=home, diary=diary, reader=reader, jukebox=Jukebox(diary, songs, home.root / "songs"), metrics=metrics

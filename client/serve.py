@@ -6,11 +6,13 @@ import asyncio
 import errno
 import ipaddress
 import logging
+import signal
 import socket
 import ssl
+import traceback
 from asyncio.events import TimerHandle
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,12 +21,9 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from client.access import Access
-from client.api import create_app
+from client.access import login_address, served_at
 from client.guard import LOOPBACK, Rules
 from client.home import Home
-from client.music import bundled_songs
-from client.reader import EmotionReader
 from model.checkpoint import locked
 from model.refusal import Refusal
 
@@ -83,18 +82,50 @@ class Address:
 
 
 def serve(home: Home, address: Address, *, engine: str, tell: Callable[[str], None]) -> None:
-    """Answer until SIGINT or SIGTERM; requests that have begun are finished first. One server a Home, others are refused."""
-    busy = Refusal(f"'{home.root}' is being served already; use that one, or stop it first")
+    """Answer until SIGINT or SIGTERM; requests that have begun are finished first. One server a Home, others are refused.
+
+    ``tell`` is given the page's address with a token that is good for one login, once whoever asks there is answered.
+    """
+    busy = Refusal(f"'{home.root}' is being served already; use that server, or stop it first")
     with locked(home.root / "serve.lock", otherwise=busy), closing(_listening(address)) as listener:
+        from client.api import create_app  # after what can be refused was: PyTorch takes seconds to import
+        from client.music import bundled_songs
+        from client.reader import EmotionReader
+
         with closing(EmotionReader(home, engine=engine)) as reader:
             app = create_app(home, reader=reader, songs=bundled_songs(), rules=address.rules)
-            url = address.url(listener.getsockname()[1])
-            tell(f"{url}?token={Access(home.root / 'access.json').invite()}")
-            server = uvicorn.Server(_config(app, address))
-            server.run(sockets=[listener])
+            with served_at(home.root, address.url(listener.getsockname()[1])), _stopped_by_signals():
+                tell(login_address(home.root))
+                uvicorn.Server(configured(app, address)).run(sockets=[listener])
 
 
-def _config(app: FastAPI, address: Address) -> uvicorn.Config:
+def log_discreetly() -> None:
+    """Log to standard error: of an exception its class and place, never its words, which may quote a diary."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Discreet("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S"))
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    logging.getLogger("healing").setLevel(logging.INFO)
+
+
+@contextmanager
+def _stopped_by_signals() -> Iterator[None]:
+    """uvicorn raises a signal that stopped it once more when it is done; by then there is nothing left to stop."""
+    before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _Discreet(logging.Formatter):
+    def formatException(self, ei: Any) -> str:
+        place = traceback.extract_tb(ei[2])[-1]
+        return f"{ei[0].__name__} at {place.filename}:{place.lineno}"
+
+
+def configured(app: FastAPI, address: Address) -> uvicorn.Config:
+    """uvicorn with sane limits, without a log of its own, and blind to what proxies claim."""
     return uvicorn.Config(
         app,
         http=PatientProtocol,
