@@ -8,16 +8,14 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
+from client.commands import client_commands
 from model.refusal import Refusal
 from model.settings import RunSettings
-
-if TYPE_CHECKING:
-    from client.home import Home
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False
@@ -25,7 +23,6 @@ app = typer.Typer(
 console = Console()
 model_commands = typer.Typer(no_args_is_help=True, help="Make the models that are bundled.")
 app.add_typer(model_commands, name="model")
-client_commands = typer.Typer(no_args_is_help=True, help="One person's own device: diary, API and page.")
 app.add_typer(client_commands, name="client")
 
 SET_BY_COMMAND = ("people", "out")
@@ -179,53 +176,6 @@ def pretrain(
         f"rating {at.rating_loss:.2f}, labels {at.label_loss:.2f}"
     )
     console.print(f"the model lies in {folder}; try it: healing simulate --model {folder}", soft_wrap=True)
-
-
-HomeOption = Annotated[Path | None, typer.Option("--home", help="the device's Home; without it the one that HEALING_HOME names")]
-
-
-@client_commands.command()
-def serve(
-    home: HomeOption = None,
-    host: Annotated[str, typer.Option(help="where to listen; what others can reach needs --tls-cert and --tls-key")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="port; 0: any that is free")] = 8000,
-    name: Annotated[list[str] | None, typer.Option(help="another name of this device, under which the page may be asked for")] = None,
-    tls_cert: Annotated[Path | None, typer.Option(help="certificate (PEM)")] = None,
-    tls_key: Annotated[Path | None, typer.Option(help="its key (PEM, without a passphrase)")] = None,
-    engine: Annotated[str, typer.Option(help="torch, or onnx (int8; pip install 'feelinghealing[onnx]')")] = "torch",
-) -> None:
-    """Serve the API and the page of one Home, on this device alone, and print the address with a token for one login."""
-    from client.serve import Address, log_discreetly
-    from client.serve import serve as serve_home
-
-    address = Address(host=host, port=port, certificate=tls_cert, key=tls_key, names=tuple(name or ()))
-    log_discreetly()
-    serve_home(_home(home), address, engine=engine, tell=_show_address)
-
-
-@client_commands.command()
-def token(
-    home: HomeOption = None,
-    rotate: Annotated[bool, typer.Option("--rotate", help="make a new token; the old one and every login end")] = False,
-    login: Annotated[bool, typer.Option("--login", help="print the page's address with a token for one login instead")] = False,
-) -> None:
-    """Print the API's bearer token, which is kept in Home for its owner's eyes only."""
-    from client.access import FILE, Access, login_address
-
-    root = _home(home).root
-    if rotate:
-        Access(root / FILE).rotate()
-    print(login_address(root) if login else Access(root / FILE).token)
-
-
-def _show_address(address: str) -> None:
-    print(f"open {address}  (good for one login; Ctrl-C stops)", flush=True)
-
-
-def _home(folder: Path | None) -> Home:
-    from client.home import Home
-
-    return Home.find({"home": str(folder)} if folder else {}, RunSettings())
 
 
 def _with_settings_as_options(

@@ -233,6 +233,11 @@ class Diary:
         with self._file.writing() as database:
             database.execute("INSERT OR REPLACE INTO documents (name, content) VALUES (?, ?)", (name, document))
 
+    def documents(self) -> dict[str, str]:
+        """All documents by their names."""
+        with self._file.reading() as database:
+            return dict(database.execute("SELECT name, content FROM documents ORDER BY name").fetchall())
+
     def records(self) -> Iterator[Record]:
         """Everything that is kept of every entry, in the order of their numbers."""
         with self._file.reading() as database:
