@@ -8,6 +8,7 @@ its tags, else a neutral one.
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import re
@@ -141,7 +142,7 @@ def _text_of(path: Path) -> str:
 
 
 def _csv_rows(text: str) -> Iterator[Row]:
-    lines = csv.reader(text.splitlines(keepends=True))
+    lines = csv.reader(io.StringIO(text, newline=""))
     try:
         header = next(lines, [])
         names = {name: at for name, called in COLUMNS.items() for at, cell in enumerate(header) if cell.strip().casefold() in called}
@@ -191,7 +192,7 @@ _EXTINF = re.compile(r"#EXTINF:\s*-?[\d.]*[^,]*,(.*)")
 
 def _m3u_rows(text: str) -> Iterator[Row]:
     named = ""
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(re.split(r"\r\n|\r|\n", text), 1):
         line = line.strip()
         if found := _EXTINF.match(line):
             named = found[1]

@@ -34,7 +34,7 @@ __all__ = ["Event", "Mode", "Recommendation", "Recommender", "Taste", "diverse"]
 
 LONGEST_LIST = 100
 
-RELEVANCE = 0.75
+RELEVANCE = 0.8
 """Share of the score in maximal marginal relevance; the rest is distance from the songs already chosen."""
 
 BETTER: Array = np.array([0.7, 0.35, 0.15])
@@ -52,7 +52,7 @@ class Mode(StrEnum):
     CALM = "calm"
 
 
-NEAREST = {Mode.STAY: 0.5, Mode.SHIFT: 0.1, Mode.CALM: 0.1}
+NEAREST = {Mode.STAY: 0.3, Mode.SHIFT: 0.03, Mode.CALM: 0.03}
 """Share of the catalogue, nearest to a step's place, among which the step may choose."""
 
 
@@ -114,7 +114,7 @@ class Recommender:
     def _steps(self, mood: Array, mode: Mode, count: int) -> list[NDArray[np.bool_]]:
         """For each place in the list, the songs among which it chooses: those that fit its step, the disliked left out."""
         allowed = np.array([key not in self._taste.songs or not self._taste.songs[key].disliked for key in self._number])
-        size = max(3 * count, round(NEAREST[mode] * len(allowed)))
+        size = max(2 * count, round(NEAREST[mode] * len(allowed)))
         return [allowed & _nearest(fit(self._features.places, mood, at), allowed, size) for at in _path(mode, count)]
 
 
@@ -157,7 +157,8 @@ def _goal(mode: Mode) -> Array:
 
 
 def _nearest(fits: Array, allowed: NDArray[np.bool_], size: int) -> NDArray[np.bool_]:
-    order = np.argsort(np.where(allowed, -fits, np.inf), kind="stable")
+    """The ``size`` songs that fit best; rounded, so that a hair's breadth does not part songs that fit alike."""
+    order = np.argsort(np.where(allowed, -np.round(fits, 6), np.inf), kind="stable")
     nearest = np.zeros(len(fits), dtype=bool)
     nearest[order[:size]] = True
     return nearest

@@ -30,6 +30,9 @@ FORMAT = 1
 NOISE = 0.5
 """Standard deviation of a reward around what the features say of it."""
 
+CURIOSITY = 0.25
+"""Share of the posterior's spread with which weights are drawn (Agrawal and Goyal's v over the noise): 1 explores more."""
+
 FORGETTING = 0.997
 """Weight that an event keeps when another comes: half of it after 231 events."""
 
@@ -91,9 +94,9 @@ class Taste:
         return np.linalg.solve(factor.T, half).astype(np.float64), factor.astype(np.float64)
 
     def draw(self, rng: np.random.Generator) -> Array:
-        """Weights drawn from the posterior."""
+        """Weights drawn from the posterior, its spread times :data:`CURIOSITY`."""
         mean, factor = self.posterior()
-        return np.asarray(mean + np.linalg.solve(factor.T, rng.standard_normal(len(mean))))
+        return np.asarray(mean + CURIOSITY * np.linalg.solve(factor.T, rng.standard_normal(len(mean))))
 
     def to_json(self) -> str:
         """Everything, as JSON that :meth:`from_json` reads back to the last bit."""
