@@ -24,6 +24,7 @@ from client.music import Song
 from client.problems import MEDIA_TYPE, Problem
 from client.reader import EmotionReader
 from client.reference import reference
+from client.web.page import page_routes, sorry_page, wants_page
 from model.refusal import Refusal
 
 ABOUT = (
@@ -55,6 +56,7 @@ def create_app(
         metrics.reads_with(reader.serving.version)
     for theme in THEMES:
         app.include_router(theme.routes, responses=_PROBLEMS, dependencies=[Depends(_BEARER)])
+    app.include_router(page_routes())
     app.add_api_route("/docs", _docs, include_in_schema=False, response_class=HTMLResponse)
     for error, answer in ((Problem, _problem), (Refusal, _refused), (RequestValidationError, _invalid), (HTTPException, _no_route)):
         app.add_exception_handler(error, answer)
@@ -123,6 +125,8 @@ def _no_route(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == 405:
         return Problem("wrong-method", "this address does not take that method", headers=dict(error.headers or {})).response()
+    if error.status_code == 404 and wants_page(request.scope):
+        return sorry_page(request.headers, 404)
     if error.status_code == 404:
         return Problem("not-found", "there is nothing at this address").response()
     return Problem("unreadable", "the body cannot be read as JSON").response()

@@ -19,12 +19,9 @@ from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers, MutableHeaders, QueryParams
-from starlette.responses import HTMLResponse, RedirectResponse, Response
-
-from client.access import SESSION_SECONDS, Access
-from client.problems import Problem
-from model.refusal import Refusal
+await answer.replace(_said(problem, scope), scope, receive)
+        except Refusal as refusal:  # the file of tokens is gone or damaged
+            await answer.replace(_said(Problem.of(refusal, "not-ready"), scope), scope, receive)
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -97,14 +94,18 @@ class Guard:
         try:
             await self._answered(scope, receive, answer)
         except Problem as problem:
+<<<<<<< HEAD
             await answer.replace(problem.response(), scope, receive)
         except Refusal as refusal:  # the file of tokens is gone or damaged
             await answer.replace(Problem.of(refusal, "not-ready").response(), scope, receive)
+=======
+            await answer.replace(_said(problem, scope), scope, receive)
+>>>>>>> web
         except Exception as error:  # its words may quote a diary: only its class and place are told
             place = traceback.extract_tb(error.__traceback__)[-1]
             _log.error("%s at %s:%s", type(error).__name__, place.filename, place.lineno)
             problem = Problem("failed", f"an unexpected {type(error).__name__} stopped this request; the log names the place")
-            await answer.replace(problem.response(), scope, receive)
+            await answer.replace(_said(problem, scope), scope, receive)
 
     async def _answered(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
         """The checks, in order: under whose name, from whose page, who, and how much."""
@@ -114,7 +115,7 @@ class Guard:
         if entered := self._entered(scope):
             return await entered(scope, receive, answer.send)
         if not self._may_enter(scope["path"], headers):
-            return await _not_logged_in(scope["path"], headers)(scope, receive, answer.send)
+            return await _not_logged_in(scope)(scope, receive, answer.send)
         await self._passed_on(scope, receive, answer, headers)
 
     def _require_own_name(self, headers: Headers) -> None:
@@ -134,9 +135,16 @@ class Guard:
         """The answer to ``/?token=...``: a login, if the invitation is good."""
         if scope["method"] != "GET" or scope["path"] != "/" or b"token=" not in scope["query_string"]:
             return None
+<<<<<<< HEAD
         session = self._access.log_in(QueryParams(scope["query_string"]).get("token", ""))
         if session is None:
             return _login_page("이 주소는 이미 쓰였거나 오래되었어요.", "This address was used already, or is too old.")
+=======
+        [invitation, *_] = parse_qs(scope["query_string"].decode("latin-1"), max_num_fields=10).get("token", [""])
+        session = self._access.log_in(invitation)
+        if session is None:  # used already or too old: whoever is logged in by it still is
+            return None
+>>>>>>> web
         answer = RedirectResponse("/", status_code=303)
         answer.set_cookie(
             self._rules.cookie, session, max_age=SESSION_SECONDS, path="/", httponly=True, samesite="strict", secure=self._rules.tls
@@ -277,19 +285,11 @@ def _name(host: str) -> str:
     return f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
 
 
-def _not_logged_in(path: str, headers: Headers) -> Response:
-    """A problem for programs, a page for people."""
-    if not path.startswith("/v1/") and "text/html" in headers.get("accept", ""):
-        return _login_page("이 기기의 주인만 볼 수 있어요.", "Only this device's owner may look.")
+def _said(problem: Problem, scope: Scope) -> Response:
+    """A problem for programs, a kind page for people."""
+    return sorry_page(Headers(scope=scope), problem.status) if wants_page(scope) else problem.response()
+
+
+def _not_logged_in(scope: Scope) -> Response:
     detail = "the request carries no token that this device knows, and no login"
-    return Problem("no-token", detail, headers={"WWW-Authenticate": 'Bearer realm="healing"'}).response()
-
-
-def _login_page(korean: str, english: str) -> HTMLResponse:
-    content = (
-        '<!doctype html><html lang="ko"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        '<title>FeelingHealing</title><link rel="stylesheet" href="/static/style.css"><main>'
-        f"<h1>FeelingHealing</h1><p>{korean} 새 주소는 터미널에서 <code>healing client token --login</code>으로 받을 수 있어요.</p>"
-        f'<p lang="en">{english} <code>healing client token --login</code> prints a new one.</p></main></html>'
-    )
-    return HTMLResponse(content, status_code=401, headers={"WWW-Authenticate": 'Bearer realm="healing"'})
+    return _said(Problem("no-token", detail, headers={"WWW-Authenticate": 'Bearer realm="healing"'}), scope)
