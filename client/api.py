@@ -14,6 +14,8 @@ from starlette.exceptions import HTTPException
 from client import edge, entry_routes, insight_routes, music_routes, privacy_routes, reading_routes
 from client.access import Access
 from client.device import Device
+from client.diary import NoCorrection, NoEntry
+from client.diary_file import DiaryFault
 from client.guard import Guard, Rules
 from client.home import Home
 from client.jukebox import Jukebox, NoSuchPlaylist, NoSuchSong
@@ -30,7 +32,14 @@ ABOUT = (
     "Every address but `/v1/health` needs the bearer token that `healing client token` prints."
 )
 THEMES = (reading_routes, entry_routes, music_routes, insight_routes, privacy_routes)
-NOT_FOUND = (NoSuchSong, NoSuchPlaylist)
+REFUSALS: dict[type[Refusal], str] = {
+    NoEntry: "not-found",
+    NoSuchSong: "not-found",
+    NoSuchPlaylist: "not-found",
+    NoCorrection: "conflict",
+    DiaryFault: "not-ready",
+}
+"""Which kind of problem a refusal is; any other is ``invalid``: what was asked breaks a rule."""
 
 
 def create_app(
@@ -43,6 +52,8 @@ def create_app(
     app.state.device = Device(
         home=home, diary=diary, reader=reader, jukebox=Jukebox(diary, songs, home.root / "songs"), metrics=metrics
     )
+    if reader.serving:
+        metrics.reads_with(reader.serving.version)
     for theme in THEMES:
         app.include_router(theme.routes, responses=_PROBLEMS, dependencies=[Depends(_BEARER)])
     app.include_router(page_routes())
@@ -71,7 +82,14 @@ def _document(app: FastAPI) -> dict[str, Any]:
         forms = FastAPI.openapi(app)["components"]["schemas"]
         problem = edge.Problem.model_json_schema(ref_template="#/components/schemas/{model}")
         forms |= problem.pop("$defs") | {"Problem": problem}
+        for name in forms:  # FastAPI leaves what is null out of them
+            forms[name] |= {"examples": examples} if (examples := _examples(name)) else {}
     return dict(app.openapi_schema or {})
+
+
+def _examples(form: str) -> list[dict[str, Any]]:
+    extra = getattr(edge, form).model_config.get("json_schema_extra", {})
+    return extra.get("examples", []) if isinstance(extra, dict) else []
 
 
 def _docs(request: Request) -> HTMLResponse:
@@ -85,7 +103,7 @@ def _problem(request: Request, problem: Exception) -> Response:
 
 def _refused(request: Request, refusal: Exception) -> Response:
     assert isinstance(refusal, Refusal)
-    return Problem.of(refusal, "not-found" if isinstance(refusal, NOT_FOUND) else "invalid").response()
+    return Problem.of(refusal, REFUSALS.get(type(refusal), "invalid")).response()
 
 
 def _invalid(request: Request, error: Exception) -> Response:

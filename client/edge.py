@@ -150,7 +150,8 @@ class Care(Given):
     @classmethod
     def of(cls, text: str) -> Self | None:
         """The kind word, if this text calls for it."""
-        return cls.model_validate(vars(CARE_MESSAGE)) if speaks_of_self_harm(text) else None
+        kind = CARE_MESSAGE
+        return cls(message=kind.ko, message_en=kind.en, phone=kind.phone) if speaks_of_self_harm(text) else None
 
 
 class Probabilities(Given):

@@ -18,7 +18,7 @@ from model.refusal import Refusal
 
 routes = APIRouter(prefix="/v1/entries", tags=["diary"])
 
-Looked = Annotated[str, StringConstraints(max_length=200, pattern=r"^[^\\u0000]*$"), Query(description="words in the text")]
+Looked = Annotated[str, StringConstraints(max_length=200, pattern=r"^[^\u0000]*$"), Query(description="words in the text")]
 
 _log = logging.getLogger("healing.api")
 

@@ -17,14 +17,11 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass, field
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import RedirectResponse, Response
-
-from client.access import SESSION_SECONDS, Access
-from client.problems import Problem
-from client.web.page import sorry_page, wants_page
+await answer.replace(_said(problem, scope), scope, receive)
+        except Refusal as refusal:  # the file of tokens is gone or damaged
+            await answer.replace(_said(Problem.of(refusal, "not-ready"), scope), scope, receive)
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -35,8 +32,8 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
 OPEN = ("/v1/health", "/openapi.json", "/docs")
 """Addresses that show nothing of the person's; beside them only the page's own files, under ``/static/``."""
-IMPORTS = frozenset({"/v1/listens/import", "/v1/songs/import"})
-"""Addresses whose bodies are read piece by piece as they are used."""
+IMPORTS = {"/v1/listens/import": 512 * 2**20, "/v1/songs/import": 20 * 2**20}
+"""Addresses whose bodies are read piece by piece as they are used, and the most bytes of each."""
 
 HEADERS = {
     "Content-Security-Policy": (
@@ -59,7 +56,6 @@ class Limits:
     """Bytes and seconds that one request may take."""
 
     body: int = 1_000_000
-    import_body: int = 512 * 2**20
     arrival: float = 10.0
     """Seconds until a body is here whole; of an import, between two of its pieces."""
     answer: float = 60.0
@@ -98,7 +94,13 @@ class Guard:
         try:
             await self._answered(scope, receive, answer)
         except Problem as problem:
+<<<<<<< HEAD
+            await answer.replace(problem.response(), scope, receive)
+        except Refusal as refusal:  # the file of tokens is gone or damaged
+            await answer.replace(Problem.of(refusal, "not-ready").response(), scope, receive)
+=======
             await answer.replace(_said(problem, scope), scope, receive)
+>>>>>>> web
         except Exception as error:  # its words may quote a diary: only its class and place are told
             place = traceback.extract_tb(error.__traceback__)[-1]
             _log.error("%s at %s:%s", type(error).__name__, place.filename, place.lineno)
@@ -133,10 +135,16 @@ class Guard:
         """The answer to ``/?token=...``: a login, if the invitation is good."""
         if scope["method"] != "GET" or scope["path"] != "/" or b"token=" not in scope["query_string"]:
             return None
+<<<<<<< HEAD
+        session = self._access.log_in(QueryParams(scope["query_string"]).get("token", ""))
+        if session is None:
+            return _login_page("이 주소는 이미 쓰였거나 오래되었어요.", "This address was used already, or is too old.")
+=======
         [invitation, *_] = parse_qs(scope["query_string"].decode("latin-1"), max_num_fields=10).get("token", [""])
         session = self._access.log_in(invitation)
         if session is None:  # used already or too old: whoever is logged in by it still is
             return None
+>>>>>>> web
         answer = RedirectResponse("/", status_code=303)
         answer.set_cookie(
             self._rules.cookie, session, max_age=SESSION_SECONDS, path="/", httponly=True, samesite="strict", secure=self._rules.tls
@@ -156,12 +164,12 @@ class Guard:
         return cookie is not None and self._access.admits_session(cookie.value)
 
     async def _passed_on(self, scope: Scope, receive: Receive, answer: _Answer, headers: Headers) -> None:
-        limits = self._rules.limits
+        limits, most = self._rules.limits, IMPORTS.get(scope["path"], self._rules.limits.body)
+        _require_length(headers, most)
+        arriving = _Arriving(receive, most, limits.arrival)
         if scope["path"] in IMPORTS:
-            _require_length(headers, limits.import_body)
-            return await self._app(scope, _Arriving(receive, limits).piece, answer.send)
-        _require_length(headers, limits.body)
-        body = await _whole(_Arriving(receive, limits), limits)
+            return await self._app(scope, arriving.piece, answer.send)
+        body = await _whole(arriving, limits.arrival)
         if body and not _is_json(headers):
             raise Problem("not-json", "the body's content type is not application/json")
         due = asyncio.timeout(limits.answer)
@@ -204,19 +212,20 @@ class _Answer:
 class _Arriving:
     """A body as it arrives: no more bytes and no longer pauses than the limits say, whatever Content-Length claims."""
 
-    def __init__(self, receive: Receive, limits: Limits) -> None:
+    def __init__(self, receive: Receive, most: int, patience: float) -> None:
         self._receive = receive
-        self._limits = limits
+        self._most = most
+        self._patience = patience
         self._bytes = 0
 
     async def piece(self) -> Message:
         try:
-            async with asyncio.timeout(self._limits.arrival):
+            async with asyncio.timeout(self._patience):
                 message = await self._receive()
         except TimeoutError:
-            raise Problem("too-slow", f"the body paused for more than {self._limits.arrival:g} s") from None
+            raise Problem("too-slow", f"the body paused for more than {self._patience:g} s") from None
         self._bytes += len(message.get("body", b""))
-        _require_at_most(self._bytes, self._limits.import_body)
+        _require_at_most(self._bytes, self._most)
         return message
 
 
@@ -234,19 +243,18 @@ class _Replay:
         return {"type": "http.request", "body": body, "more_body": False}
 
 
-async def _whole(arriving: _Arriving, limits: Limits) -> bytes:
+async def _whole(arriving: _Arriving, patience: float) -> bytes:
     """A small body, read before any route sees it."""
     body = bytearray()
     try:
-        async with asyncio.timeout(limits.arrival):
+        async with asyncio.timeout(patience):
             while True:
                 message = await arriving.piece()
                 body += message.get("body", b"")
-                _require_at_most(len(body), limits.body)
                 if message["type"] == "http.disconnect" or not message.get("more_body", False):
                     return bytes(body)
     except TimeoutError:
-        raise Problem("too-slow", f"the body was not here whole after {limits.arrival:g} s") from None
+        raise Problem("too-slow", f"the body was not here whole after {patience:g} s") from None
 
 
 def _require_length(headers: Headers, most: int) -> None:

@@ -13,12 +13,15 @@ import secrets
 import threading
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
 from client.diary import Diary, Entry
+from client.catalogue import read_catalogue
+from client.listens import heard_in_emotions, read_listens
 from client.music import Playlist, Song, read_songs
 from client.recommender import Event, Mode, Recommendation, Recommender, Taste
 from model.emotions import EMOTIONS, Emotion
@@ -98,20 +101,29 @@ class Jukebox:
             self._recommender.learn(song, Event(event), mood)
             self._diary.keep(_TASTE, self._recommender.taste.to_json())
 
-    def take_in(self, file: BinaryIO) -> int:
-        """Keep a person's own catalogue (CSV, JSPF, XSPF or M3U8) and give how many songs it holds; the same file twice counts once."""
+    def hear(self, file: BinaryIO) -> tuple[int, int]:
+        """Take in a listening history: how many listens were of songs known here, and how many were not."""
+        listens = read_listens(file, now=datetime.now(UTC))
+        heard = heard_in_emotions(listens, tuple(self._songs.values()), _moods_by_day(self._diary))
+        with self._turn:
+            self._recommender.remember(heard.songs)
+            self._diary.keep(_TASTE, self._recommender.taste.to_json())
+        return heard.matched, heard.listens - heard.matched
+
+    def take_in(self, file: BinaryIO) -> tuple[int, int]:
+        """Keep a person's own catalogue (CSV, JSPF, XSPF or M3U8); how many songs it holds, and how many rows were left out."""
         with self._turn:
             if len(list(self._folder.glob("own-*"))) >= MOST_CATALOGUES:
                 raise Refusal(f"there are {MOST_CATALOGUES} catalogues already; remove one from '{self._folder}' first")
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             arrived = _written(file, self._folder)
             try:
-                songs = read_songs(arrived)
+                catalogue = read_catalogue(arrived)
                 arrived.replace(self._folder / f"own-{_digest(arrived)}{arrived.suffix}")
             finally:
                 arrived.unlink(missing_ok=True)
             self._recommender = self._with_all_songs(self._recommender.taste)
-        return len(songs)
+        return len(catalogue.songs), len(catalogue.bad_rows)
 
     def _with_all_songs(self, taste: Taste) -> Recommender:
         own = [song for path in sorted(self._folder.glob("own-*")) for song in read_songs(path)]
@@ -135,10 +147,18 @@ def only(emotion: Emotion) -> tuple[float, ...]:
     return tuple(float(one is emotion) for one in EMOTIONS)
 
 
+def _moods_by_day(diary: Diary) -> dict[date, tuple[float, ...]]:
+    """The mean mood of each day's entries."""
+    days: dict[date, list[tuple[float, ...]]] = {}
+    for record in diary.records():
+        days.setdefault(record.entry.day, []).append(felt(record.entry))
+    return {day: tuple(float(share) for share in np.mean(moods, axis=0)) for day, moods in days.items()}
+
+
 def _written(file: BinaryIO, folder: Path) -> Path:
     """The file, copied piece by piece to a name whose ending says what its first bytes are."""
     piece = file.read(64 * 1024)
-    path = folder / f".arriving{_ending(piece)}"
+    path = folder / f"import{_ending(piece)}"
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as copy:
         while piece:
             copy.write(piece)

@@ -8,6 +8,7 @@ from fastapi import APIRouter
 
 from client import edge
 from client.device import ThisDevice
+from client.home import Home
 from client.participation import Participation
 from client.sent import sent_messages
 from privacy.ledger import Charge, LedgerDamaged
@@ -33,14 +34,8 @@ STAYS = (
 def privacy(device: ThisDevice) -> edge.Privacy:
     """From this device's own ledger and its record of sent messages."""
     policy = device.home.policy
-    charges: tuple[Charge, ...] = ()
-    spent: float | None = None
-    try:
-        charges, spent = device.home.ledger.charges(), device.home.ledger.spent()
-    except LedgerDamaged as damage:  # nothing can be spent any more; the page says so instead of a number
-        trouble = str(damage)
-    else:
-        trouble = None
+    charges, spent, trouble = _ledger(device.home)
+    messages = [edge.Sent.of(one) for one in sent_messages(device.home.root, most=MOST_SHOWN)]
     return edge.Privacy(
         epsilon_spent=_finite(spent),
         epsilon_limit=policy.epsilon_limit,
@@ -48,9 +43,7 @@ def privacy(device: ThisDevice) -> edge.Privacy:
         trouble=trouble,
         rounds=[_charge(charge, policy.delta) for charge in charges[-MOST_SHOWN:]],
         participation=edge.Participation.of(device.home.participation),
-        sent=edge.Leaving(
-            leaves=LEAVES, stays=STAYS, messages=[edge.Sent.of(one) for one in sent_messages(device.home.root, most=MOST_SHOWN)]
-        ),
+        sent=edge.Leaving(leaves=LEAVES, stays=STAYS, messages=messages),
     )
 
 
@@ -63,6 +56,14 @@ def participate(wanted: edge.ParticipationChange, device: ThisDevice) -> edge.Pa
         skip_next=now.skip_next if wanted.skip_next is None else wanted.skip_next,
     )
     return edge.Participation.of(device.home.participation)
+
+
+def _ledger(home: Home) -> tuple[tuple[Charge, ...], float | None, str | None]:
+    """Charges and what they cost together, or why that is not known: then nothing more is spent, and the page says so."""
+    try:
+        return home.ledger.charges(), home.ledger.spent(), None
+    except LedgerDamaged as damage:
+        return (), None, str(damage)
 
 
 def _charge(charge: Charge, delta: float) -> edge.Charge:

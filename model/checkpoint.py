@@ -145,13 +145,17 @@ class CheckpointStore:
             )
         return weights
 
+    def versions(self) -> list[int]:
+        """The versions that lie in the store, newest first, whole or not."""
+        return sorted((int(folder.name[1:]) for folder in self.root.glob("v??????")), reverse=True)
+
     def _folder(self, version: int) -> Path:
         return self.root / f"v{version:06d}"
 
     def _forget_old(self, newest: int) -> None:
-        for folder in self.root.glob("v??????"):
-            if int(folder.name[1:]) <= newest - self._keep:
-                shutil.rmtree(folder, ignore_errors=True)
+        for version in self.versions():
+            if version <= newest - self._keep:
+                shutil.rmtree(self._folder(version), ignore_errors=True)
 
 
 def write_durably(path: Path, content: bytes) -> None:

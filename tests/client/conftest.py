@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
@@ -20,8 +21,7 @@ ORIGIN = "http://127.0.0.1:8000"
 Opened = Callable[..., TestClient]
 
 
-def installed(root: Path) -> Home:
-    """A Home with emotion-v1, as `healing client init` leaves it."""
+def _installed(root: Path) -> Home:
     home = Home.create(root, DevicePolicy())
     with resources.as_file(resources.files("model") / "assets" / "emotion-v1") as folder:
         shutil.copytree(folder, home.checkpoints.root, dirs_exist_ok=True)
@@ -29,9 +29,15 @@ def installed(root: Path) -> Home:
 
 
 @pytest.fixture(scope="session")
+def installed() -> Callable[[Path], Home]:
+    """Make a Home with emotion-v1 at a place, as `healing client init` leaves it."""
+    return _installed
+
+
+@pytest.fixture(scope="session")
 def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmotionReader]:
     """One reader for many tests; it keeps nothing of what it reads."""
-    reader = EmotionReader(installed(tmp_path_factory.mktemp("reader") / "home"))
+    reader = EmotionReader(_installed(tmp_path_factory.mktemp("reader") / "home"))
     yield reader
     reader.close()
 
@@ -46,8 +52,9 @@ def home(tmp_path: Path) -> Home:
 def opened(home: Home, reader: EmotionReader) -> Opened:
     """The API of ``home`` without a server; by default asked as its owner's programs do, under its own name."""
 
-    def client(*, headers: dict[str, str] | None = None, **options: object) -> TestClient:
-        app = create_app(home, reader=reader, songs=bundled_songs(), token=TOKEN, **options)  # type: ignore[arg-type]
+    def client(*, headers: dict[str, str] | None = None, **others: object) -> TestClient:
+        parts: dict[str, Any] = {"home": home, "reader": reader, "songs": bundled_songs(), "token": TOKEN} | others
+        app = create_app(parts.pop("home"), **parts)
         sent = {"Authorization": f"Bearer {TOKEN}"} if headers is None else headers
         return TestClient(app, base_url=ORIGIN, headers=sent, raise_server_exceptions=True, follow_redirects=False)
 

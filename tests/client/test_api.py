@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
@@ -17,7 +18,8 @@ from client.reader import EmotionReader
 from client.sent import note_sent
 from model.emotions import EMOTIONS, Emotion
 from privacy.plan import PrivacyPlan
-from tests.client.conftest import Opened, installed
+
+Opened = Callable[..., TestClient]
 
 JOYFUL = "친구가 편지를 보내 하루 종일 웃었다"
 ANXIOUS = "내일 시험이라 너무 떨려서 잠이 오지 않는다"
@@ -176,7 +178,9 @@ def test_what_is_no_catalogue_is_refused_and_leaves_nothing(api: TestClient, hom
     assert list((home.root / "songs").iterdir()) == []
 
 
-def test_the_model_that_reads_is_named_and_can_be_sent_back(opened: Opened, tmp_path: Path) -> None:
+def test_the_model_that_reads_is_named_and_can_be_sent_back(
+    opened: Opened, installed: Callable[[Path], Home], tmp_path: Path
+) -> None:
     home = installed(tmp_path / "other")
     reader = EmotionReader(home)
     api = opened(home=home, reader=reader)
@@ -186,7 +190,7 @@ def test_the_model_that_reads_is_named_and_can_be_sent_back(opened: Opened, tmp_
     manifest = home.checkpoints.manifest(1)
     weights = home.checkpoints.load(manifest)
     home.checkpoints.publish(
-        weights.scaled(0.5) if hasattr(weights, "scaled") else weights * 0.5,
+        weights.scale(0.5),
         model=manifest.model, tuning=manifest.tuning, base_digest=manifest.base_digest,
         tokenizer_digest=manifest.tokenizer_digest, round=2,
     )  # fmt: skip
