@@ -19,9 +19,13 @@ from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import urlsplit
 
-await answer.replace(_said(problem, scope), scope, receive)
-        except Refusal as refusal:  # the file of tokens is gone or damaged
-            await answer.replace(_said(Problem.of(refusal, "not-ready"), scope), scope, receive)
+from starlette.datastructures import Headers, MutableHeaders, QueryParams
+from starlette.responses import RedirectResponse, Response
+
+from client.access import SESSION_SECONDS, Access
+from client.problems import Problem
+from client.web.page import sorry_page, wants_page
+from model.refusal import Refusal
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -94,13 +98,9 @@ class Guard:
         try:
             await self._answered(scope, receive, answer)
         except Problem as problem:
-<<<<<<< HEAD
-            await answer.replace(problem.response(), scope, receive)
-        except Refusal as refusal:  # the file of tokens is gone or damaged
-            await answer.replace(Problem.of(refusal, "not-ready").response(), scope, receive)
-=======
             await answer.replace(_said(problem, scope), scope, receive)
->>>>>>> web
+        except Refusal as refusal:  # the file of tokens is gone or damaged
+            await answer.replace(_said(Problem.of(refusal, "not-ready"), scope), scope, receive)
         except Exception as error:  # its words may quote a diary: only its class and place are told
             place = traceback.extract_tb(error.__traceback__)[-1]
             _log.error("%s at %s:%s", type(error).__name__, place.filename, place.lineno)
@@ -135,16 +135,9 @@ class Guard:
         """The answer to ``/?token=...``: a login, if the invitation is good."""
         if scope["method"] != "GET" or scope["path"] != "/" or b"token=" not in scope["query_string"]:
             return None
-<<<<<<< HEAD
         session = self._access.log_in(QueryParams(scope["query_string"]).get("token", ""))
-        if session is None:
-            return _login_page("이 주소는 이미 쓰였거나 오래되었어요.", "This address was used already, or is too old.")
-=======
-        [invitation, *_] = parse_qs(scope["query_string"].decode("latin-1"), max_num_fields=10).get("token", [""])
-        session = self._access.log_in(invitation)
         if session is None:  # used already or too old: whoever is logged in by it still is
             return None
->>>>>>> web
         answer = RedirectResponse("/", status_code=303)
         answer.set_cookie(
             self._rules.cookie, session, max_age=SESSION_SECONDS, path="/", httponly=True, samesite="strict", secure=self._rules.tls
