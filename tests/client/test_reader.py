@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +25,7 @@ from model.normalization import TEXT_STEP
 from model.refusal import Refusal
 from model.weights import Weights
 
+ROOT = Path(__file__).parents[2]
 TEXTS = ["오늘은 정말 즐거웠다", "왜 자꾸 눈물이 나는지 모르겠다 ㅠㅠ", "", "또 나한테만 뭐라고 한다. 참을 만큼 참았는데 더는 못 참겠다!!"]
 
 Publish = Callable[[Weights], Manifest]
@@ -447,3 +449,100 @@ def test_a_closed_reader_refuses_and_says_so(home: Home, publish: Publish) -> No
     for ask in (lambda: reader.read(TEXTS), lambda: [asyncio.run(reader.read_soon(TEXTS[0]))]):
         with pytest.raises(Refusal, match="closed"):
             ask()
+
+
+# kill -9
+
+
+KILL_AT_EVERY_STEP = """
+import os, signal, sys
+from pathlib import Path
+import numpy as np
+from client.home import DevicePolicy, Home
+from client.reader import EmotionReader
+from model.weights import Weights
+
+def build(home, manifest, weights, now):
+    return lambda texts: np.tile(np.float32([1, 0, 0, 0]), (len(texts), 1))
+
+def open_reader():
+    return EmotionReader(home, engine="plain", engines={"plain": build})
+
+def publish(version):
+    weights = Weights({"logits": np.float32([version, 0, 0, 0])})
+    home.checkpoints.publish(weights, model="plain", tuning="head", base_digest="", tokenizer_digest="", round=version)
+
+def killed(step, act):
+    child = os.fork()
+    if child == 0:
+        seen = 0
+        def count(event, arguments):
+            nonlocal seen
+            if event == "open" or event.startswith(("os.", "shutil.")):
+                seen += 1
+                if seen == step:
+                    os.kill(os.getpid(), signal.SIGKILL)
+        sys.addaudithook(count)
+        act()
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+
+def newest():
+    return home.checkpoints.latest().version
+
+home = Home.create(Path(sys.argv[1]), DevicePolicy())
+publish(1)
+reader = open_reader()
+for step in range(1, 500):  # a publisher dies: whoever reads finds the old version or the new one, and nothing to refuse
+    before = newest()
+    died = killed(step, lambda: publish(before + 1))
+    [reading] = reader.read(["a"])
+    assert reading.version in ((before, before + 1) if died else (before + 1,)), (step, before, reading)
+    assert reader.refused is None, (step, reader.refused)
+    if not died:
+        break
+print(step)
+publish(newest() + 1)
+reader.read(["a"])
+reader.close()
+for step in range(1, 500):  # a reader dies in the middle of a swap: the next one reads the newest, and can go back
+    before = newest()
+    publish(before + 1)
+    died = killed(step, open_reader)
+    again = open_reader()
+    assert again.refused is None, (step, again.refused)
+    assert again.serving.version == before + 1, (step, again.serving)
+    assert again.roll_back().version == before, (step, again.serving)
+    publish(before + 2)
+    assert again.read(["a"])[0].version == before + 2
+    again.close()
+    if not died:
+        break
+print(step)
+for step in range(1, 500):  # a reader dies while its person goes back: it has gone back, or has not
+    again = open_reader()
+    before = again.serving.version
+    died = killed(step, again.roll_back)
+    after = open_reader()
+    assert after.refused is None, (step, after.refused)
+    assert after.serving.declined in (None, before), (step, after.serving)
+    assert (after.serving.version == before) == (after.serving.declined is None), (step, after.serving)
+    assert after.read(["a"])[0].version == after.serving.version
+    publish(newest() + 1)
+    assert after.read(["a"])[0].version == newest()
+    again.close()
+    after.close()
+    if not died:
+        break
+print(step)
+"""
+
+
+@pytest.mark.slow
+def test_whoever_is_killed_at_whatever_step_leaves_a_model_that_reads(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", KILL_AT_EVERY_STEP, str(tmp_path / "home")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    steps = list(map(int, done.stdout.split()))
+    assert len(steps) == 3
+    assert min(steps) > 10  # each was killed at more than ten different steps
