@@ -76,7 +76,7 @@ def test_whatever_has_the_focus_shows_it(opened: Callable[..., Any]) -> None:
 
 
 def test_motion_stands_still_where_it_is_not_wanted(opened: Callable[..., Any]) -> None:
-    page = opened("/insights").page
+    page = opened("/privacy").page
     moving = "[...document.querySelectorAll('*')].filter(e => parseFloat(getComputedStyle(e).transitionDuration) > 0).length"
     assert page.evaluate(moving) == 0
     page.emulate_media(reduced_motion="no-preference")

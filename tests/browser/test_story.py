@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from client.music import bundled_songs
 from model.weights import Weights
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="the extra `dev` brings playwright")
@@ -218,8 +220,9 @@ def test_a_playlist_and_a_listening_history_pass_through_the_page(opened: Callab
     assert page.locator("#playlist .song strong").first.inner_text() in content
     assert "<playlist" in content
 
-    listens = tmp_path / "listens.jsonl"
-    listens.write_text('{"listened_at": 1700000000, "track_metadata": {"artist_name": "아이유", "track_name": "밤편지"}}\n', encoding="utf-8")
+    song, listens = bundled_songs()[0], tmp_path / "listens.jsonl"
+    heard = {"listened_at": int(time.time()) - 86400, "track_metadata": {"artist_name": song.artist, "track_name": song.title}}
+    listens.write_text(json.dumps(heard) + "\n", encoding="utf-8")
     page.get_by_label("들은 기록").set_input_files(listens)
     page.get_by_role("button", name="기록 가져오기").click()
     expect(page.locator("#status")).to_contain_text("기록 1개")

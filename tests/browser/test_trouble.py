@@ -49,6 +49,7 @@ def test_a_hostile_catalogue_brings_no_link_that_runs(opened: Callable[..., Any]
     expect(page.locator("#status")).to_contain_text("노래 1곡")
     page.get_by_label("제목이나 가수").fill("onerror")
     page.get_by_role("button", name="찾기").click()
+    expect(page.locator("#found-songs li")).to_have_count(1)
     expect(page.locator("#found-songs strong")).to_have_text(HOSTILE[0])
     assert page.locator("main img, main script, a[href^='javascript' i]").count() == 0
     assert page.evaluate("window.taken") is None
