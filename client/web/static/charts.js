@@ -7,7 +7,7 @@ import { day, percent, say } from "./words.js";
 const DASHES = { joy: null, sadness: "7 4", anger: "2 4", anxiety: "10 3 2 3" };
 const SHORT = { month: "numeric", day: "numeric" };
 
-/** Weekly shares of the four feelings: [{start, probabilities}]. */
+/** Weekly shares of the four feelings: [{monday, probabilities}]. */
 export function trend(weeks, width) {
   const wide = Math.max(width, 260), tall = 240, left = 38, right = 58, top = 12, foot = 28;
   const x = (index) => left + (weeks.length < 2 ? 0.5 : index / (weeks.length - 1)) * (wide - left - right);
@@ -18,7 +18,7 @@ export function trend(weeks, width) {
     figure.append(draw("line", { class: "grid", x1: left, x2: wide - right, y1: y(share), y2: y(share) }), label(percent(share), left - 6, y(share) + 4, "end"));
   }
   const every = Math.ceil(weeks.length / Math.max(2, Math.floor((wide - left - right) / 64)));
-  weeks.forEach((week, index) => index % every === 0 && figure.append(label(day(week.start, SHORT), x(index), tall - 8, "middle")));
+  weeks.forEach((week, index) => index % every === 0 && figure.append(label(day(week.monday, SHORT), x(index), tall - 8, "middle")));
   for (const feeling of FEELINGS) {
     const points = weeks.map((week, index) => [x(index), y(week.probabilities[feeling])]);
     figure.append(draw("polyline", { class: "line", "data-emotion": feeling, points: points.map((point) => point.join()).join(" "), "stroke-dasharray": DASHES[feeling] }));

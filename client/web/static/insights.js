@@ -8,6 +8,7 @@ import { day, number, percent, say, today } from "./words.js";
 
 const page = Object.fromEntries(["period", "panels", "none", "trend", "recovery", "map", "cloud"].map((id) => [id, document.getElementById(id)]));
 const state = { found: null };
+const LONG = 7;
 
 function since(days) {
   if (days === "all") return "";
@@ -38,17 +39,20 @@ function show() {
 
 function weeks(each) {
   redraw(page.trend, trend(each, page.trend.clientWidth), table([say("trend.week"), ...FEELINGS.map(named)],
-    each.map((week) => [day(week.start, { month: "short", day: "numeric" }), ...FEELINGS.map((feeling) => percent(week.probabilities[feeling]))])));
+    each.map((week) => [day(week.monday, { month: "short", day: "numeric" }), ...FEELINGS.map((feeling) => percent(week.probabilities[feeling]))])));
 }
 
-function recovery({ median, times }) {
-  if (!times.length) return page.recovery.replaceChildren(make("p", { class: "empty" }, say("recovery.none")));
-  const rows = times.map((one) => make("li", {},
-    make("span", { class: "name" }, day(one.start, { month: "short", day: "numeric" })),
-    make("span", { class: "track", "aria-hidden": "true" }, fill(one.days / Math.max(...times.map((each) => each.days)))),
-    make("span", { class: "share" }, say("recovery.days", { days: number(one.days) }))));
-  return page.recovery.replaceChildren(
-    make("p", { class: "figure" }, say("recovery.median", { days: number(median, 1) })), make("ul", { class: "bars days" }, rows.slice(-8)));
+/** How many hard spells lasted so many days; long ones share the last row. */
+function recovery({ days, median, bad_since: since }) {
+  const still = since && make("p", { class: "small" }, say("recovery.still", { day: day(since, { month: "long", day: "numeric" }) }));
+  if (!days.length) return page.recovery.replaceChildren(...[make("p", { class: "empty" }, say("recovery.none")), still].filter(Boolean));
+  const spells = [1, 2, 3, 4, 5, 6, LONG].map((length) => days.filter((each) => Math.min(each, LONG) === length).length);
+  const rows = spells.map((count, index) => make("li", {},
+    make("span", { class: "name" }, say(index + 1 === LONG ? "recovery.longer" : "recovery.days", { days: number(index + 1) })),
+    make("span", { class: "track", "aria-hidden": "true" }, fill(count / Math.max(...spells))),
+    make("span", { class: "share" }, say("recovery.times", { count: number(count) }))));
+  return page.recovery.replaceChildren(...[
+    make("p", { class: "figure" }, say("recovery.median", { days: number(median, 1) })), make("ul", { class: "bars days" }, rows), still].filter(Boolean));
 }
 
 function fill(share) {
@@ -62,19 +66,19 @@ function likeness(points) {
   return redraw(page.map, key(), map(points, page.map.clientWidth));
 }
 
-/** Words by feeling; the larger the oftener, and the count stands beside each. */
+/** Words by feeling; the more entries hold one the larger it is, and their count stands beside it. */
 function cloud(words) {
-  page.cloud.replaceChildren(make("div", { class: "clouds" }, FEELINGS.map((feeling) => {
-    const each = words[feeling] ?? [];
-    const most = Math.max(1, ...each.map((one) => one.count));
+  if (!words) return page.cloud.replaceChildren(make("p", { class: "empty" }, say("words.missing")), make("p", {}, make("code", {}, "pip install 'feelinghealing[insights]'")));
+  return page.cloud.replaceChildren(make("div", { class: "clouds" }, FEELINGS.map((feeling) => {
+    const most = Math.max(2, ...words[feeling].map((one) => one.entries));
     return make("section", { "data-emotion": feeling, class: "cloud" }, make("h3", {}, named(feeling)),
-      each.length ? make("ul", {}, each.slice(0, 24).map((one) => word(one, most))) : make("p", { class: "quiet small" }, say("words.none")));
+      words[feeling].length ? make("ul", {}, words[feeling].slice(0, 24).map((one) => word(one, most))) : make("p", { class: "quiet small" }, say("words.none")));
   })));
 }
 
-function word({ word: text, count }, most) {
-  const item = make("li", {}, text, make("span", { class: "times" }, number(count)));
-  item.style.setProperty("font-size", `${(0.875 + 0.95 * Math.sqrt((count - 1) / Math.max(most - 1, 1))).toFixed(2)}rem`);
+function word({ word: text, entries }, most) {
+  const item = make("li", {}, text, make("span", { class: "times" }, number(entries)));
+  item.style.setProperty("font-size", `${(0.9375 + 0.9 * Math.sqrt((entries - 1) / (most - 1))).toFixed(2)}rem`);
   return item;
 }
 

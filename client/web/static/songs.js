@@ -11,13 +11,13 @@ const SKIP = "M5 5l9 7-9 7zM18 5v14";
 /** Songs for what `about` names ({entry, anyway} or {emotion}), in `place`; nothing is asked before `load`. */
 export function playlist(place, { count = 8 } = {}) {
   const state = { about: null, mode: "stay", answer: null, skipped: new Set(), liked: new Set() };
-  const show = () => redraw(place, modes(state, load), songs(state, show), state.answer?.songs.length && exits(state, load));
+  const show = () => redraw(place, modes(state, load), songs(state, show), exits(state, load));
   async function load(about = state.about, mode = state.mode) {
     Object.assign(state, { about, mode });
     place.setAttribute("aria-busy", "true");
     const answer = await kindly(() => call("GET", "/v1/recommendations", { query: { ...about, mode, count } }));
     place.removeAttribute("aria-busy");
-    if (answer) Object.assign(state, { answer, skipped: new Set(), liked: new Set() });
+    Object.assign(state, { answer, skipped: new Set(), liked: new Set() });
     show();
   }
   document.addEventListener("language", () => state.about && place.isConnected && show());
@@ -33,7 +33,7 @@ function modes(state, load) {
 }
 
 function songs(state, show) {
-  if (!state.answer) return make("p", { class: "quiet" }, say("songs.wait"));
+  if (!state.answer) return make("p", { class: "empty" }, say(state.answer === null ? "songs.wait" : "songs.failed"));
   const left = state.answer.songs.filter((song) => !state.skipped.has(song.key));
   if (!left.length) return make("p", { class: "empty" }, say("songs.none"));
   return make("ol", { class: "songs" }, left.map((song, index) => songRow(song, index, state, show)));
@@ -88,7 +88,7 @@ function link(place, address, song, played) {
 function exits(state, load) {
   return make("div", { class: "row wraps exits" },
     make("button", { type: "button", "data-key": "again", onclick: once(() => load()) }, say("songs.again")),
-    make("span", { class: "small" }, say("songs.export")),
-    ["jspf", "xspf", "m3u8"].map((format) =>
+    state.answer?.songs.length ? make("span", { class: "small" }, say("songs.export")) : null,
+    (state.answer?.songs.length ? ["jspf", "xspf", "m3u8"] : []).map((format) =>
       make("a", { class: "plain", href: `/v1/playlists/${encodeURIComponent(state.answer.id)}?format=${format}`, download: `feelinghealing.${format}` }, format.toUpperCase())));
 }
