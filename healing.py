@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from client.commands import client_commands
 from model.refusal import Refusal
 from model.settings import RunSettings
 
@@ -22,6 +23,7 @@ app = typer.Typer(
 console = Console()
 model_commands = typer.Typer(no_args_is_help=True, help="Make the models that are bundled.")
 app.add_typer(model_commands, name="model")
+app.add_typer(client_commands, name="client")
 
 SET_BY_COMMAND = ("people", "out")
 COMPARED = {"privacy": "none", "fraction_evaluate": 0.0}

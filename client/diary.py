@@ -201,7 +201,10 @@ class Diary:
             database.execute("DELETE FROM entries WHERE id = ?", (number,))
         for computed in self._cache.glob(CACHED):  # after the entry is gone: see client.learning
             shred(computed)
-        self._file.compact()
+        try:
+            self._file.compact()
+        except Refusal as refusal:
+            raise Refusal(f"entry {number} is forgotten, but its old pages are still in the diary's files: {refusal}") from None
 
     def labelled(self) -> list[Example]:
         """The entries whose emotion the person has named and that may teach, oldest first."""
@@ -224,6 +227,11 @@ class Diary:
         """Keep a small document under a name, instead of an older one."""
         with self._file.writing() as database:
             database.execute("INSERT OR REPLACE INTO documents (name, content) VALUES (?, ?)", (name, document))
+
+    def documents(self) -> dict[str, str]:
+        """All documents by their names."""
+        with self._file.reading() as database:
+            return dict(database.execute("SELECT name, content FROM documents ORDER BY name").fetchall())
 
     def records(self) -> Iterator[Record]:
         """Everything that is kept of every entry, in the order of their numbers."""

@@ -72,19 +72,24 @@ class Home:
         """This device's Home: node-config ``home``, a virtual person's, or ``HEALING_HOME``; :class:`Refusal` if none."""
         if "home" in node_config:
             file = node_config.get("passphrase-file")
-            home = cls(Path(str(node_config["home"])), passphrase=Passphrase.read(Path(str(file))) if file else None)
-        elif settings.people and "partition-id" in node_config:
-            home = cls(virtual_home(Path(settings.people), int(node_config["partition-id"])))
+            return cls.at(Path(str(node_config["home"])), passphrase=Passphrase.read(Path(str(file))) if file else None)
+        if settings.people and "partition-id" in node_config:
+            home = cls.at(virtual_home(Path(settings.people), int(node_config["partition-id"])))
             home.models = None  # hundreds of virtual people read the copy of this machine
             home.roster = Path(settings.people) / ROSTER
-        elif os.environ.get("HEALING_HOME"):
-            home = cls(Path(os.environ["HEALING_HOME"]))
-        else:
-            raise Refusal(
-                'this device has no Home; set node-config home="..." or HEALING_HOME, or run `healing simulate`, which makes virtual ones'
-            )
+            return home
+        if os.environ.get("HEALING_HOME"):
+            return cls.at(Path(os.environ["HEALING_HOME"]))
+        raise Refusal(
+            'this device has no Home; set node-config home="..." or HEALING_HOME, or run `healing simulate`, which makes virtual ones'
+        )
+
+    @classmethod
+    def at(cls, root: Path, *, passphrase: Passphrase | None = None) -> Home:
+        """The Home in a folder; :class:`Refusal` if there is none."""
+        home = cls(root, passphrase=passphrase)
         if not home._policy_path.exists():
-            raise Refusal(f"'{home.root}' is not a Home (it has no device.json); make one first")
+            raise Refusal(f"'{root}' is not a Home (it has no device.json); run: healing client init --home {root}")
         return home
 
     @property

@@ -227,8 +227,9 @@ class Vault:
             stretching = Stretching.create()
             lock, by = {"kind": "passphrase", **stretching.to_document()}, stretching.key(passphrase)
         else:
-            path = key_file.absolute() if key_file else self._root / KEY_FILE
-            lock, by = {"kind": "key-file", "file": str(path) if key_file else KEY_FILE}, _made_key(path)
+            path = key_file.absolute() if key_file else self._root.absolute() / KEY_FILE
+            inside = path.parent == self._root.absolute()  # named without its folder, so that the Home can be moved
+            lock, by = {"kind": "key-file", "file": path.name if inside else str(path)}, _made_key(path)
         document = {"format": FORMAT, "lock": lock, "wrapped": key.wrapped(by, _bound(lock)).hex()}
         write_durably(self._path, json.dumps(document, indent=1).encode())
 

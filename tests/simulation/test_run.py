@@ -156,8 +156,6 @@ def test_a_planted_sentence_is_in_no_byte_that_leaves_a_device_and_no_file_of_th
 
 def test_a_failing_device_sends_no_word_of_its_exception(tmp_path: Path, small: Small) -> None:
     """A diary whose label column was overwritten with text: the exception would quote it."""
-    import sqlite3
-
     from flwr.app import Context, Message, RecordDict
 
     from client.app import app as client_app
@@ -166,10 +164,8 @@ def test_a_failing_device_sends_no_word_of_its_exception(tmp_path: Path, small: 
 
     settings = small(clients=1, rounds=1)
     settle(Path(settings.people), training_examples(settings).examples[:8], settings)
-    database = sqlite3.connect(virtual_home(Path(settings.people), 0) / "diary.sqlite3")
-    database.execute("UPDATE entries SET emotion = ?", (MARKER[:10],))
-    database.commit()
-    database.close()
+    with Home(virtual_home(Path(settings.people), 0)).diary._file.writing() as database:
+        database.execute("UPDATE entries SET emotion = ?", (MARKER[:10],))
     replies: list[Message] = []
     grid = InProcessGrid(client_app, clients=1, run_config=settings.as_run_config(), on_reply=replies.append)
     from server.app import app as server_app

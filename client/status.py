@@ -1,0 +1,109 @@
+"""What a device holds and has spent, in a few lines without a word of any entry."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from client.home import Home
+from client.participation import Participation
+from model.checkpoint import Manifest
+from model.refusal import Refusal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Status:
+    """One device now. ``spent`` is None, and ``fault`` says why, where the ledger cannot be read."""
+
+    home: Path
+    opens_with: str
+    entries: int
+    labels: int
+    model: Manifest | None
+    spent: float | None
+    fault: str
+    limit: float
+    delta: float
+    unprotected: bool
+    participation: Participation
+
+
+def status_of(home: Home) -> Status:
+    """Ask the diary, the checkpoints, the ledger and what the person chose."""
+    diary, policy = home.diary, home.policy
+    spent, fault = None, ""
+    try:
+        spent = home.ledger.spent()
+    except Refusal as refusal:
+        fault = str(refusal)
+    return Status(
+        home=home.root.absolute(),
+        opens_with=opening_of(home),
+        entries=diary.count(),
+        labels=len(diary.labelled()),
+        model=home.checkpoints.latest(),
+        spent=spent,
+        fault=fault,
+        limit=policy.epsilon_limit,
+        delta=policy.delta,
+        unprotected=policy.allow_unprotected,
+        participation=home.participation,
+    )
+
+
+def opening_of(home: Home) -> str:
+    """What the Home opens with, in words."""
+    file = home.vault.key_file
+    return "a passphrase" if file is None else f"the key file {file.absolute()}"
+
+
+def status_lines(status: Status) -> list[str]:
+    """For a person to read."""
+    model = status.model
+    reads = (
+        f"version {model.version}, {model.model}, digest {model.digest[:12]}, of {model.created}" if model else "none yet; run init again"
+    )
+    spent = f"epsilon {status.spent:.2f} of {status.limit:g} at delta {status.delta:g}" if status.spent is not None else status.fault
+    return [
+        f"home           {status.home}",
+        f"diary          entries: {status.entries}, of which teach: {status.labels}; encrypted, opens with {status.opens_with}",
+        f"model          {reads}",
+        f"privacy spent  {spent}",
+        f"rounds         {_taking_part(status)}",
+        "files          diary.sqlite3, models/, checkpoints/, cache/, ledger.json, device.json, identity.json",
+    ]
+
+
+def _taking_part(status: Status) -> str:
+    if status.participation.paused:
+        return "paused: this device takes part in none"
+    taken = "takes part" if not status.participation.skip_next else "sits the next round out, then takes part"
+    return taken + ("; also in rounds without protection" if status.unprotected else "; only in rounds that protect its entries")
+
+
+def forgotten_lines(number: int, home: Home) -> list[str]:
+    """What forgetting did, and what it could not do."""
+    return [
+        f"Entry {number} is gone from this device: its text, its label, the history of its corrections and what the model computed of it.",
+        "Backups and exports that you made still hold it.",
+        *_what_stays(home),
+    ]
+
+
+def _what_stays(home: Home) -> list[str]:
+    policy = home.policy
+    try:
+        ledger = home.ledger
+        rounds, spent = len(ledger.charges()), ledger.spent()
+    except Refusal as refusal:
+        return [f"What left in past rounds is unknown: {refusal}."]
+    lines = ["No round that protects single entries was trained on this device, so none has to be recalled."]
+    if rounds:
+        lines = [
+            f"What this device sent in rounds ({rounds} so far) cannot be recalled. They were differentially private: whoever sees all "
+            f"that it ever sent, and knows every other entry, learns whether this one was there only as far as epsilon {spent:.2f} "
+            f"at delta {policy.delta:g} allows."
+        ]
+    if policy.allow_unprotected:
+        lines.append("This device also agrees to rounds without protection. What such a round was sent carries no promise.")
+    return lines

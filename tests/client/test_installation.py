@@ -1,0 +1,110 @@
+"""What init puts into a Home: the bundled files to the byte, verified, once, without a network."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from client.home import DevicePolicy, Home
+from client.installation import install
+from model.hub import bundles
+from model.refusal import Refusal
+from model.settings import RunSettings
+from model.tuning import tuned_classifier
+from model.weights import Weights
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return Home.create(tmp_path / "home", DevicePolicy())
+
+
+def digests(folder: Path) -> dict[str, str]:
+    files = [file for file in folder.rglob("*") if file.is_file()]
+    return {file.relative_to(folder).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+def test_body_and_first_model_are_the_bundled_ones_and_read_an_entry(home: Home) -> None:
+    installed = install(home)
+    assert home.models is not None
+    [bundle] = bundles()
+    assert digests(home.models / "compact") == digests(bundle / "compact")
+    assert digests(home.checkpoints.root) == digests(bundle / "emotion-v1")
+    assert len(installed.written) == 6
+    assert installed.model.scores  # the manifest came over whole
+    settings = RunSettings(model=installed.model.model, tuning=installed.model.tuning)
+    classifier = tuned_classifier(settings, home.models / "compact")
+    classifier.write(home.checkpoints.load(installed.model))
+    [chances] = classifier.probabilities(["친구가 편지를 보내 하루 종일 웃었다 ㅎㅎ"], max_tokens=128)
+    assert int(np.argmax(chances)) == 0
+
+
+def test_a_second_time_nothing_is_written(home: Home) -> None:
+    install(home)
+    times = {file: file.stat().st_mtime_ns for file in home.root.rglob("*")}
+    assert install(home).written == ()
+    assert {file: file.stat().st_mtime_ns for file in home.root.rglob("*")} == times
+
+
+def test_a_damaged_body_is_installed_again(home: Home) -> None:
+    install(home)
+    assert home.models is not None
+    weights = home.models / "compact" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    assert install(home).written == (weights,)
+
+
+def test_a_model_that_reached_the_device_since_is_kept(home: Home) -> None:
+    first = install(home).model
+    weights = home.checkpoints.load(first)
+    newer = home.checkpoints.publish(
+        Weights({name: array + 1 for name, array in weights.items()}), model=first.model, tuning=first.tuning,
+        base_digest=first.base_digest, tokenizer_digest=first.tokenizer_digest, round=1,
+    )  # fmt: skip
+    again = install(home)
+    assert (again.model, again.written) == (newer, ())
+
+
+def test_bundled_weights_with_another_digest_are_refused_and_nothing_counts(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [bundle] = bundles()
+    shutil.copytree(bundle, tmp_path / "bundle")
+    weights = tmp_path / "bundle/emotion-v1/v000001/weights.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    monkeypatch.setenv("HEALING_MODELS", str(tmp_path / "bundle"))
+    with pytest.raises(Refusal, match="digest"):
+        install(home)
+    assert home.checkpoints.latest() is None
+
+
+def test_another_body_than_the_model_was_trained_on_is_refused(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    [bundle] = bundles()
+    shutil.copytree(bundle, tmp_path / "bundle")
+    weights = tmp_path / "bundle/compact/model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    monkeypatch.setenv("HEALING_MODELS", str(tmp_path / "bundle"))
+    with pytest.raises(Refusal, match="trained on the body"):
+        install(home)
+
+
+def test_init_needs_no_network(tmp_path: Path) -> None:
+    """In a network namespace that holds nothing."""
+    if subprocess.run(["unshare", "-n", "true"], capture_output=True, check=False).returncode:
+        pytest.skip("a process without a network cannot be started here")
+    words = ["unshare", "-n", sys.executable, "-m", "healing", "client", "init", "--home", str(tmp_path / "home")]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "verified" in done.stdout
