@@ -89,7 +89,9 @@ def filled(root: Path) -> Home:
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """One server process for all of these tests."""
     home = filled(tmp_path_factory.mktemp("browser") / "home")
-    process = subprocess.Popen([sys.executable, "-c", SERVE, str(home.root)], stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2])
+    process = subprocess.Popen(
+        [sys.executable, "-c", SERVE, str(home.root)], stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]
+    )
     with process:
         assert process.stdout is not None
         found = re.match(r"(http://127\.0\.0\.1:\d+)/\?token=", process.stdout.readline())

@@ -72,7 +72,9 @@ def test_whatever_has_the_focus_shows_it(opened: Callable[..., Any]) -> None:
         seen.add(page.evaluate(
             "(e => `${e.tagName} ${getComputedStyle(e).outlineStyle} ${parseFloat(getComputedStyle(e).outlineWidth) >= 2}`)(document.activeElement)"
         ))  # fmt: skip
-    assert {line for line in seen if not line.startswith("BODY")} <= {f"{tag} solid true" for tag in ("A", "BUTTON", "INPUT", "DIV", "SUMMARY")}
+    assert {line for line in seen if not line.startswith("BODY")} <= {
+        f"{tag} solid true" for tag in ("A", "BUTTON", "INPUT", "DIV", "SUMMARY")
+    }
 
 
 def test_motion_stands_still_where_it_is_not_wanted(opened: Callable[..., Any]) -> None:

@@ -55,7 +55,9 @@ def test_a_hostile_catalogue_brings_no_link_that_runs(opened: Callable[..., Any]
     assert page.evaluate("window.taken") is None
 
 
-def test_an_ended_login_is_said_with_the_next_move_and_the_draft_stays(served: Any, opened: Callable[..., Any], shot: Callable[..., None]) -> None:
+def test_an_ended_login_is_said_with_the_next_move_and_the_draft_stays(
+    served: Any, opened: Callable[..., Any], shot: Callable[..., None]
+) -> None:
     watched = opened("/", logged_in=False)  # a login of its own, to end it
     page = watched.page
     expect(page.locator("h1")).to_have_text("이 기기의 주인만 볼 수 있어요.")
