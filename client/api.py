@@ -45,13 +45,14 @@ REFUSALS: dict[type[Refusal], str] = {
 def create_app(
     home: Home, *, reader: EmotionReader, songs: Sequence[Song], token: str | None = None, rules: Rules | None = None
 ) -> FastAPI:
-    """The API and page of one Home. ``token`` stands in for the bearer token that Home keeps; ``rules`` say under which names it answers."""
+    """The API and page of one Home.
+
+    ``token`` stands in for the bearer token that Home keeps; ``rules`` say under which names it answers, and its limits.
+    """
     diary, metrics = home.diary, Metrics()
     access = Access(home.root / FILE, token=token)
     app = FastAPI(title="FeelingHealing", version="1", description=ABOUT, docs_url=None, redoc_url=None, redirect_slashes=False)
-    app.state.device = Device(
-        home=home, diary=diary, reader=reader, jukebox=Jukebox(diary, songs, home.root / "songs"), metrics=metrics
-    )
+    app.state.device = Device(home=home, diary=diary, reader=reader, jukebox=Jukebox(diary, songs, home.root / "songs"), metrics=metrics)
     if reader.serving:
         metrics.reads_with(reader.serving.version)
     for theme in THEMES:
@@ -59,7 +60,7 @@ def create_app(
     app.include_router(page_routes())
     app.add_api_route("/docs", _docs, include_in_schema=False, response_class=HTMLResponse)
     for error, answer in ((Problem, _problem), (Refusal, _refused), (RequestValidationError, _invalid), (HTTPException, _no_route)):
-        app.add_exception_handler(error, answer)
+        app.exception_handler(error)(answer)
     app.add_middleware(Guard, access=access, rules=rules or Rules())
     app.add_middleware(Measured, metrics=metrics)
     app.openapi = lambda: _document(app)  # type: ignore[method-assign]
@@ -96,19 +97,16 @@ def _docs(request: Request) -> HTMLResponse:
     return HTMLResponse(reference(request.app.openapi()))
 
 
-def _problem(request: Request, problem: Exception) -> Response:
-    assert isinstance(problem, Problem)
+def _problem(request: Request, problem: Problem) -> Response:
     return problem.response()
 
 
-def _refused(request: Request, refusal: Exception) -> Response:
-    assert isinstance(refusal, Refusal)
+def _refused(request: Request, refusal: Refusal) -> Response:
     return Problem.of(refusal, REFUSALS.get(type(refusal), "invalid")).response()
 
 
-def _invalid(request: Request, error: Exception) -> Response:
+def _invalid(request: Request, error: RequestValidationError) -> Response:
     """Which places break which rules; never what was written there."""
-    assert isinstance(error, RequestValidationError)
     if any(one["type"] == "json_invalid" for one in error.errors()):
         return Problem("unreadable", "the body is no JSON document").response()
     return Problem("invalid", "some values break the rules of this address", errors=map(_broken_rule, error.errors())).response()
@@ -121,8 +119,7 @@ def _broken_rule(error: dict[str, Any]) -> dict[str, str]:
     return {"at": ".".join(place), "rule": error["msg"].removeprefix("Value error, ")}
 
 
-def _no_route(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
+def _no_route(request: Request, error: HTTPException) -> Response:
     if error.status_code == 405:
         return Problem("wrong-method", "this address does not take that method", headers=dict(error.headers or {})).response()
     if error.status_code == 404 and wants_page(request.scope):

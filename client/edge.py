@@ -9,13 +9,14 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt, StringConstraints
 
-from client import diary, music, participation, reader, reading, recommender, sent
+from client import diary, insights, music, participation, reader, reading, recommender, sent
 from client.care import CARE_MESSAGE, speaks_of_self_harm
 from model.emotions import EMOTIONS, Emotion
 
 MOST_CHARACTERS = 10_000
 
 EmotionName = Literal["joy", "sadness", "anger", "anxiety"]
+NAMES: dict[Emotion, EmotionName] = {Emotion.JOY: "joy", Emotion.SADNESS: "sadness", Emotion.ANGER: "anger", Emotion.ANXIETY: "anxiety"}
 NamedEmotion = Literal["joy", "sadness", "anger", "anxiety", "기쁨", "슬픔", "분노", "불안"]
 """What is taken; given are the English names."""
 Mode = Literal["stay", "shift", "calm"]
@@ -197,7 +198,7 @@ class Prediction(Given):
     def of(cls, read: reading.Reading, text: str) -> Self:
         """A reading of ``text``, which is looked at for care only."""
         return cls(
-            emotion=read.emotion.en,
+            emotion=NAMES[read.emotion],
             emotion_ko=read.emotion.ko,
             probabilities=Probabilities.of(read.probabilities),
             unsure=read.unsure,
@@ -219,7 +220,7 @@ class Reading(Given):
     def of(cls, read: reading.Reading) -> Self:
         """As the diary keeps it."""
         probabilities = Probabilities.of(read.probabilities)
-        return cls(emotion=read.emotion.en, probabilities=probabilities, unsure=read.unsure, version=read.version, digest=read.digest)
+        return cls(emotion=NAMES[read.emotion], probabilities=probabilities, unsure=read.unsure, version=read.version, digest=read.digest)
 
 
 class Entry(Given):
@@ -264,8 +265,8 @@ class Entry(Given):
             edited=entry.edited,
             text=entry.text,
             reading=Reading.of(entry.reading) if entry.reading else None,
-            emotion=entry.emotion.en if entry.emotion else None,
-            feelings=[feeling.en for feeling in entry.feelings],
+            emotion=NAMES[entry.emotion] if entry.emotion else None,
+            feelings=[NAMES[feeling] for feeling in entry.feelings],
             teaches=entry.teaches,
             care=Care.of(entry.text),
         )
@@ -476,12 +477,87 @@ class Privacy(Given):
     sent: Leaving
 
 
+class CalendarDay(Given):
+    """One day of the calendar: the mean over its entries."""
+
+    day: datetime.date
+    emotion: EmotionName
+    probabilities: Probabilities
+    entries: int
+
+
+class Week(Given):
+    """One week of the trend: the mean over its days."""
+
+    monday: datetime.date
+    probabilities: Probabilities
+    days: int
+
+
+class Recovery(Given):
+    """How long bad spells last, from the first bad day to the next good one."""
+
+    days: list[int] = Field(description="of each spell that has ended, oldest first")
+    median: float | None
+    bad_since: datetime.date | None = Field(description="first day of the spell that has not ended")
+
+
+class Word(Given):
+    """A noun that tells the entries of one emotion from all others."""
+
+    word: str
+    entries: int
+    distinctiveness: float = Field(description="log-odds in standard errors")
+
+
+class Point(Given):
+    """One entry on the map."""
+
+    number: int
+    day: datetime.date
+    emotion: EmotionName
+    x: float
+    y: float
+
+
+class Insights(Given):
+    """What the entries say together; nothing here is a diagnosis."""
+
+    calendar: list[CalendarDay]
+    trend: list[Week]
+    recovery: Recovery
+    words: dict[EmotionName, list[Word]] | None = Field(description="null where no nouns can be found, then `words_need` says why")
+    words_need: str | None
+    map: list[Point] = Field(description="entries that were read alike lie near each other")
+
+    @classmethod
+    def of(cls, found: insights.Insights) -> Self:
+        """As they were computed."""
+        words = (
+            {emotion.en: [asdict(word) for word in words] for emotion, words in found.words.items()} if found.words is not None else None
+        )
+        return cls.model_validate(
+            {
+                "calendar": [{**_felt(day), "emotion": day.emotion.en} for day in found.calendar],
+                "trend": [_felt(week) for week in found.trend],
+                "recovery": {**asdict(found.recovery), "median": found.recovery.median},
+                "words": words,
+                "words_need": found.words_need,
+                "map": [{**asdict(point), "emotion": point.emotion.en} for point in found.map],
+            }
+        )
+
+
 class Health(Given):
     """The API answers; ``model`` is the version that reads, null before the first."""
 
     model_config = _example(status="ok", model=12)
     status: Literal["ok", "no-model"]
     model: int | None
+
+
+def _felt(part: insights.Day | insights.Week) -> dict[str, Any]:
+    return {**asdict(part), "probabilities": Probabilities.of(part.probabilities)}
 
 
 def emotion(name: str | None) -> Emotion | None:

@@ -91,9 +91,14 @@ class Guard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Check, answer, and put the protecting headers on whatever the answer is."""
         if scope["type"] == "lifespan":
-            return await self._app(scope, receive, send)
-        if scope["type"] != "http":
-            return await send({"type": "websocket.close", "code": 1008})
+            await self._app(scope, receive, send)
+        elif scope["type"] == "http":
+            await self._answer(scope, receive, send)
+        else:
+            await send({"type": "websocket.close", "code": 1008})
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """An answer in any case; of what went wrong inside, its class and place alone are told: its words may quote a diary."""
         answer = _Answer(send, scope["path"])
         try:
             await self._answered(scope, receive, answer)
@@ -101,11 +106,11 @@ class Guard:
             await answer.replace(_said(problem, scope), scope, receive)
         except Refusal as refusal:  # the file of tokens is gone or damaged
             await answer.replace(_said(Problem.of(refusal, "not-ready"), scope), scope, receive)
-        except Exception as error:  # its words may quote a diary: only its class and place are told
+        except Exception as error:
             place = traceback.extract_tb(error.__traceback__)[-1]
             _log.error("%s at %s:%s", type(error).__name__, place.filename, place.lineno)
-            problem = Problem("failed", f"an unexpected {type(error).__name__} stopped this request; the log names the place")
-            await answer.replace(_said(problem, scope), scope, receive)
+            failed = Problem("failed", f"an unexpected {type(error).__name__} stopped this request; the log names the place")
+            await answer.replace(_said(failed, scope), scope, receive)
 
     async def _answered(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
         """The checks, in order: under whose name, from whose page, who, and how much."""
@@ -113,10 +118,11 @@ class Guard:
         self._require_own_name(headers)
         self._require_own_page(headers, scope)
         if entered := self._entered(scope):
-            return await entered(scope, receive, answer.send)
-        if not self._may_enter(scope["path"], headers):
-            return await _not_logged_in(scope)(scope, receive, answer.send)
-        await self._passed_on(scope, receive, answer, headers)
+            await entered(scope, receive, answer.send)
+        elif self._may_enter(scope["path"], headers):
+            await self._passed_on(scope, receive, answer, headers)
+        else:
+            raise Problem("no-token", "the request carries no token that this device knows, and no login")
 
     def _require_own_name(self, headers: Headers) -> None:
         hosts = headers.getlist("host")
@@ -281,8 +287,3 @@ def _name(host: str) -> str:
 def _said(problem: Problem, scope: Scope) -> Response:
     """A problem for programs, a kind page for people."""
     return sorry_page(Headers(scope=scope), problem.status) if wants_page(scope) else problem.response()
-
-
-def _not_logged_in(scope: Scope) -> Response:
-    detail = "the request carries no token that this device knows, and no login"
-    return _said(Problem("no-token", detail, headers={"WWW-Authenticate": 'Bearer realm="healing"'}), scope)

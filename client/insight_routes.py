@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
-from typing import Any
+from dataclasses import replace
 
 from fastapi import APIRouter
 
@@ -16,9 +15,9 @@ routes = APIRouter(prefix="/v1", tags=["insights"])
 
 
 @routes.get("/insights", summary="Look back: calendar, trend, recovery, words, map")
-def look_back(device: ThisDevice, since: edge.Day | None = None, until: edge.Day | None = None) -> dict[str, Any]:
+def look_back(device: ThisDevice, since: edge.Day | None = None, until: edge.Day | None = None) -> edge.Insights:
     """Of all entries, or of those between two days that both belong to the range."""
-    return asdict(insights(_between(device.diary, Query(since=since, until=until, limit=LARGEST_PAGE))))
+    return edge.Insights.of(insights(_between(device.diary, Query(since=since, until=until, limit=LARGEST_PAGE))))
 
 
 def _between(diary: Diary, query: Query) -> list[Entry]:

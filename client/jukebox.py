@@ -19,8 +19,9 @@ from typing import BinaryIO
 
 import numpy as np
 
-from client.diary import Diary, Entry
 from client.catalogue import read_catalogue
+from client.diary import Diary, Entry
+from client.insights import feeling
 from client.listens import heard_in_emotions, read_listens
 from client.music import Playlist, Song, read_songs
 from client.recommender import Event, Mode, Recommendation, Recommender, Taste
@@ -132,14 +133,8 @@ class Jukebox:
 
 
 def felt(entry: Entry) -> tuple[float, ...]:
-    """The mood of an entry: the person's own word if there is one, with other feelings beside it, else what the model read."""
-    if entry.emotion is None:
-        return entry.reading.probabilities if entry.reading else EVEN
-    others = [feeling for feeling in entry.feelings if feeling is not entry.emotion]
-    share = 0.5 / len(others) if others else 0.0
-    return tuple(
-        (0.5 if others else 1.0) if emotion is entry.emotion else share if emotion in others else 0.0 for emotion in EMOTIONS
-    )
+    """The mood of an entry, even if nobody has read it yet."""
+    return feeling(entry) or EVEN
 
 
 def only(emotion: Emotion) -> tuple[float, ...]:

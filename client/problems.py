@@ -53,7 +53,7 @@ class Problem(Exception):
         self.detail = detail
         self.next = next or KINDS[kind].next
         self.errors = [dict(error) for error in errors]
-        self.headers = dict(headers or {})
+        self.headers = dict(headers or {}) | ({"WWW-Authenticate": 'Bearer realm="healing"'} if kind == "no-token" else {})
 
     @classmethod
     def of(cls, refusal: Refusal, kind: str) -> Problem:

@@ -46,7 +46,9 @@ def health(device: ThisDevice) -> edge.Health:
     return edge.Health(status="ok" if serving else "no-model", model=serving.version if serving else None)
 
 
-@routes.get("/metrics", summary="Counts and latencies for Prometheus", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+@routes.get(
+    "/metrics", summary="Counts and latencies for Prometheus", response_class=Response, responses={200: {"content": {"text/plain": {}}}}
+)
 def measured(device: ThisDevice) -> Response:
     """No text, and no label made from what was sent."""
     return Response(device.metrics.text(), media_type=metrics.MEDIA_TYPE)

@@ -51,7 +51,7 @@ class Address:
             raise Refusal("TLS needs both --tls-cert and --tls-key; give the other one too")
         if not self.is_loopback and not self.tls:
             raise Refusal(
-                f"--host {self.host} can be reached by others, who could read the diary on its way; give --tls-cert and --tls-key, or leave --host out"
+                f"--host {self.host} can be reached by others, who could read along; give --tls-cert and --tls-key, or leave --host out"
             )
         if self.certificate is not None:
             _require_certificate(self.certificate, self.key)
@@ -160,10 +160,12 @@ def _listening(address: Address) -> socket.socket:
 
 def _require_certificate(certificate: Path, key: Path | None) -> None:
     try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password="")  # noqa: S106 - never ask on a terminal
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password="")
     except OSError as error:  # of which ssl.SSLError is one
         reason = error.strerror or type(error).__name__
-        raise Refusal(f"'{certificate}' and '{key}' are no certificate with its unlocked key ({reason}); give PEM files that belong together") from None
+        raise Refusal(
+            f"'{certificate}' and '{key}' are no certificate with its unlocked key ({reason}); give PEM files that belong together"
+        ) from None
 
 
 def _bracketed(host: str) -> str:

@@ -16,7 +16,7 @@ from client.home import DevicePolicy, Home
 from client.music import bundled_songs
 from client.reader import EmotionReader
 
-TOKEN = "test-token-0123456789"
+TOKEN = "test-token-0123456789"  # noqa: S105
 ORIGIN = "http://127.0.0.1:8000"
 Opened = Callable[..., TestClient]
 

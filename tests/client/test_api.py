@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
-from client.care import CARE_MESSAGE
 from client.home import Home
 from client.participation import Participation
 from client.reader import EmotionReader
@@ -178,9 +177,7 @@ def test_what_is_no_catalogue_is_refused_and_leaves_nothing(api: TestClient, hom
     assert list((home.root / "songs").iterdir()) == []
 
 
-def test_the_model_that_reads_is_named_and_can_be_sent_back(
-    opened: Opened, installed: Callable[[Path], Home], tmp_path: Path
-) -> None:
+def test_the_model_that_reads_is_named_and_can_be_sent_back(opened: Opened, installed: Callable[[Path], Home], tmp_path: Path) -> None:
     home = installed(tmp_path / "other")
     reader = EmotionReader(home)
     api = opened(home=home, reader=reader)
@@ -211,8 +208,14 @@ def test_privacy_says_what_was_spent_what_is_left_and_what_was_sent(api: TestCli
     told = api.get("/v1/privacy").json()
     assert told["epsilon_spent"] == pytest.approx(plan.epsilon(2))
     assert (told["epsilon_limit"], told["delta"]) == (8.0, 1e-4)
-    assert [(one["round"], one["epsilon"]) for one in told["rounds"]] == [(1, pytest.approx(plan.epsilon(1))), (2, pytest.approx(plan.epsilon(1)))]
-    assert [(one["round"], one["bytes"], one["privacy"]) for one in told["sent"]["messages"]] == [(1, 267_280, "example"), (2, 267_280, "example")]
+    assert [(one["round"], one["epsilon"]) for one in told["rounds"]] == [
+        (1, pytest.approx(plan.epsilon(1))),
+        (2, pytest.approx(plan.epsilon(1))),
+    ]
+    assert [(one["round"], one["bytes"], one["privacy"]) for one in told["sent"]["messages"]] == [
+        (1, 267_280, "example"),
+        (2, 267_280, "example"),
+    ]
     assert told["participation"] == {"paused": False, "skip_next": False}
 
 

@@ -17,6 +17,8 @@ from client.guard import LOOPBACK, Guard, Limits, Rules
 from client.home import Home
 
 Opened = Callable[..., TestClient]
+BARE = "T"
+"""The bare guard's token."""
 ORIGIN = "http://127.0.0.1:8000"
 PROTECTED = (
     ("GET", "/v1/entries"), ("POST", "/v1/entries"), ("GET", "/v1/entries/1"), ("DELETE", "/v1/entries/1"), ("POST", "/v1/predict"),
@@ -65,7 +67,8 @@ def test_without_the_token_nothing_of_the_persons_is_told(opened: Opened, home: 
     [
         ("127.0.0.1:8000", 200), ("localhost:8000", 200), ("LOCALHOST", 200), ("[::1]:8000", 200),
         ("evil.example", 421), ("evil.example:8000", 421), ("127.0.0.1.evil.example", 421), ("localhost.evil.example", 421),
-        ("127.0.0.1@evil.example", 421), ("evil.example/127.0.0.1", 421), ("127.0.0.1:port", 421), ("", 421), ("[::1", 421), ("0.0.0.0:8000", 421),
+        ("127.0.0.1@evil.example", 421), ("evil.example/127.0.0.1", 421), ("127.0.0.1:port", 421), ("", 421), ("[::1", 421),
+        ("0.0.0.0:8000", 421),
     ],
 )  # fmt: skip
 def test_only_this_devices_own_names_are_answered(api: TestClient, host: str, status: int) -> None:
@@ -215,9 +218,11 @@ def test_a_body_is_read_right_or_refused_with_a_problem(api: TestClient, content
 @pytest.mark.parametrize(
     "path",
     [
-        "/v1/entries/0", "/v1/entries/-1", "/v1/entries/9223372036854775808", "/v1/entries/1e3", "/v1/entries/%00", "/v1/entries/" + "9" * 5000,
-        "/v1/entries?limit=0", "/v1/entries?limit=201", "/v1/entries?offset=-1", "/v1/entries?since=1234567890", "/v1/entries?since=2026-02-30",
-        "/v1/entries?emotion=calm", "/v1/entries?text=%00", "/v1/recommendations?emotion=joy&mode=fly", "/v1/recommendations?emotion=joy&count=51",
+        "/v1/entries/0", "/v1/entries/-1", "/v1/entries/9223372036854775808", "/v1/entries/1e3", "/v1/entries/%00",
+        "/v1/entries/" + "9" * 5000,
+        "/v1/entries?limit=0", "/v1/entries?limit=201", "/v1/entries?offset=-1", "/v1/entries?since=1234567890",
+        "/v1/entries?since=2026-02-30", "/v1/entries?emotion=calm", "/v1/entries?text=%00", "/v1/recommendations?emotion=joy&mode=fly",
+        "/v1/recommendations?emotion=joy&count=51",
         "/v1/playlists/x?format=exe", "/v1/entries?text=" + "x" * 201,
     ],
     ids=lambda path: path[:50],
@@ -271,7 +276,7 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
 
 
 def guard_of(home: Home, app: Any = echo, **limits: Any) -> Guard:
-    return Guard(app, access=Access(home.root / "access.json", token="T"), rules=Rules(limits=Limits(**limits)))
+    return Guard(app, access=Access(home.root / "access.json", token=BARE), rules=Rules(limits=Limits(**limits)))
 
 
 def answered(guard: Any, scope: dict[str, Any], pieces: list[bytes | float]) -> tuple[int, bytes]:
@@ -295,7 +300,7 @@ def answered(guard: Any, scope: dict[str, Any], pieces: list[bytes | float]) -> 
 
 
 def post(path: str, *more: tuple[bytes, bytes]) -> dict[str, Any]:
-    own = [(b"host", b"127.0.0.1:8000"), (b"authorization", b"Bearer T"), (b"content-type", b"application/json"), *more]
+    own = [(b"host", b"127.0.0.1:8000"), (b"authorization", f"Bearer {BARE}".encode()), (b"content-type", b"application/json"), *more]
     return http_scope("POST", path, own)
 
 
@@ -397,5 +402,3 @@ def test_a_damaged_access_file_lets_nobody_in(opened: Opened, home: Home) -> Non
     browser = logged_in(opened, home)
     (home.root / "access.json").write_text("{}")
     assert browser.get("/v1/entries").status_code == 503
-
-

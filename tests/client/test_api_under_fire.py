@@ -1,0 +1,199 @@
+"""Two thousand random and malformed requests, and whatever schemathesis makes of the OpenAPI document.
+
+No request may fail the device (no 5xx), none may cost an entry that was acknowledged, and no word that was written may be
+found outside Home: not in the log, not in a problem document, not in the metrics.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+import string
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, settings
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    negative_data_rejection,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+    unsupported_method,
+)
+from starlette.testclient import TestClient
+
+from client.api import create_app
+from client.home import DevicePolicy, Home
+from client.music import bundled_songs
+from client.reader import EmotionReader
+
+CANARY = "꼬리아홉달린여우표식"
+TOKEN = "under-fire"  # noqa: S105
+SEED = 20261123
+HEADERS = {"Authorization": f"Bearer {TOKEN}", "Host": "127.0.0.1:8000"}
+
+
+class Fire:
+    """Makes requests, some sound, most not; the same ones every time."""
+
+    def __init__(self, api: TestClient, seed: int) -> None:
+        self._api = api
+        self._random = random.Random(seed)
+        self._paths = [path for path in api.get("/openapi.json").json()["paths"]]
+        self.kept: dict[int, str] = {}
+
+    def shoot(self) -> Any:
+        act = self._random.choice((self._write, self._write, self._rewrite, self._correct, self._forget, self._mutated, self._noise, self._noise))
+        return act()
+
+    def _text(self) -> str:
+        kind = self._random.randrange(6)
+        if kind == 0:
+            return "".join(chr(self._random.choice((0x1F600, 0xAC00, 0x20, 0x0A, 0x200B, 0x202E, 0xFFFF, 0x10FFFF, 0x41))) for _ in range(40))
+        if kind == 1:
+            return CANARY * self._random.randrange(1, 900)
+        return f"{CANARY} 오늘은 {self._random.choice(('좋았다', '울었다', '화가 났다', '떨린다'))} {self._random.random()}"
+
+    def _write(self) -> Any:
+        text = self._text()
+        answer = self._api.post("/v1/entries", json={"text": text, "emotion": self._random.choice((None, "joy", "불안"))})
+        if answer.status_code == 201:
+            self.kept[answer.json()["number"]] = text
+        else:
+            assert len(text) > 10_000 or not text.strip(), text
+        return answer
+
+    def _number(self) -> Any:
+        return self._random.choice([*self.kept, 10**6, 0, -1, "x", f"1%2f{CANARY}"])
+
+    def _rewrite(self) -> Any:
+        number, text = self._number(), self._text()
+        answer = self._api.patch(f"/v1/entries/{number}", json={"text": text, "teaches": self._random.random() < 0.5})
+        if answer.status_code == 200:
+            self.kept[number] = text
+        return answer
+
+    def _correct(self) -> Any:
+        method = self._random.choice(("PUT", "PUT", "DELETE"))
+        body = {"emotion": self._random.choice(("joy", "슬픔", CANARY))} if method == "PUT" else None
+        return self._api.request(method, f"/v1/entries/{self._number()}/emotion", json=body)
+
+    def _forget(self) -> Any:
+        if self._random.random() < 0.8:
+            return self._api.get("/v1/entries", params={"text": self._random.choice((CANARY, "%", "'", "\x00", "")), "limit": 3})
+        number = self._number()
+        answer = self._api.delete(f"/v1/entries/{number}")
+        if answer.status_code == 204:
+            del self.kept[number]
+        return answer
+
+    def _mutated(self) -> Any:
+        """A sound body with some of its bytes changed, cut or doubled."""
+        body = bytearray(json.dumps({"text": self._text()[:200], "day": "2026-03-01", "feelings": ["joy"]}, ensure_ascii=False).encode())
+        for _ in range(self._random.randrange(1, 8)):
+            place = self._random.randrange(len(body))
+            change = self._random.randrange(3)
+            body[place : place + change] = bytes(self._random.randrange(256) for _ in range(self._random.randrange(3)))
+        answer = self._api.post("/v1/entries", content=bytes(body), headers={"Content-Type": "application/json"})
+        if answer.status_code == 201:
+            self.kept[answer.json()["number"]] = answer.json()["text"]
+        return answer
+
+    def _noise(self) -> Any:
+        """Any method on any path with any query, body and headers."""
+        path = self._random.choice(self._paths).replace("{number}", str(self._number())).replace("{id}", self._junk(12))
+        path = path if self._random.random() < 0.8 else f"/{self._junk(30)}"
+        method = self._random.choice(("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE", "BREW"))
+        names = ("text", "emotion", "since", "until", "limit", "offset", "entry", "mode", "count", "format", "anyway", "token", CANARY)
+        query = {self._random.choice(names): self._value() for _ in range(self._random.randrange(4))}
+        headers = {"Content-Type": self._random.choice(("application/json", "text/plain", "multipart/form-data", "", "application/json; x"))}
+        if method in ("DELETE", "PATCH") or (method == "POST" and path == "/v1/entries"):
+            path = path.replace("/v1/entries", "/v1/none")  # what is kept is counted by the other shots
+        content = self._random.choice((b"", self._junk(100).encode(), json.dumps(self._tree(4), ensure_ascii=False).encode(), CANARY.encode()))
+        return self._api.request(method, path, params=query, content=content, headers=headers)
+
+    def _value(self) -> str:
+        return self._random.choice(("joy", "1", "-1", "9" * 40, "2026-03-01", "0001-01-01", "9999-12-31", "true", "shift", CANARY, self._junk(20)))
+
+    def _junk(self, length: int) -> str:
+        letters = string.ascii_letters + string.digits + "%/.\\'\";<>{}[]()\u0000\u202e가ㅠ🙂 "
+        return "".join(self._random.choice(letters) for _ in range(self._random.randrange(1, length)))
+
+    def _tree(self, depth: int) -> Any:
+        leaves = (None, True, -1, 1e308, 10**30, "", CANARY, "joy", "shift", "played", "\u0000", [], {})
+        if depth == 0 or self._random.random() < 0.3:
+            return self._random.choice(leaves)
+        if self._random.random() < 0.5:
+            return [self._tree(depth - 1) for _ in range(self._random.randrange(4))]
+        names = ("text", "song", "event", "playlist", "entry", "paused", "skip_next", "emotion", "mode", "count", CANARY)
+        return {self._random.choice(names): self._tree(depth - 1) for _ in range(self._random.randrange(4))}
+
+
+def test_two_thousand_requests_cost_no_entry_and_tell_no_word(
+    home: Home, opened: Callable[..., TestClient], caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    api = opened()
+    fire, statuses, told = Fire(api, SEED), Counter[int](), []
+    with caplog.at_level(logging.DEBUG):
+        for _ in range(2000):
+            answer = fire.shoot()
+            statuses[answer.status_code] += 1
+            if answer.headers.get("content-type") == "application/problem+json":
+                told.append(answer.text)
+            elif answer.status_code >= 400:
+                assert answer.request.method == "HEAD" or not answer.content, answer.request.url
+    assert not [status for status in statuses if status >= 500], statuses
+    assert {200, 201, 204, 404, 405, 422} <= set(statuses)
+    assert {record.entry.number: record.entry.text for record in home.diary.records()} == fire.kept
+    assert len(fire.kept) > 200
+    ours = "\n".join(record.getMessage() for record in caplog.records if not record.name.startswith("httpx"))
+    streams = capfd.readouterr()
+    for place in (ours, "\n".join(told), api.get("/metrics").text, streams.out, streams.err):
+        assert CANARY not in place
+        assert CANARY.encode("unicode_escape").decode() not in place
+    outside = [file for file in tmp_path.rglob("*") if file.is_file() and home.root not in file.parents]
+    assert not [file for file in outside if CANARY.encode() in file.read_bytes()]
+    assert not [file for file in home.root.rglob("*") if file.is_file() and CANARY.encode() in file.read_bytes()]
+
+
+@pytest.fixture(scope="module")
+def fired_upon(reader: EmotionReader, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    home = Home.create(tmp_path_factory.mktemp("fired") / "home", DevicePolicy())
+    for text in ("첫 글", "둘째 글"):
+        home.diary.add(text)
+    yield schemathesis.openapi.from_asgi(
+        "/openapi.json", create_app(home, reader=reader, songs=bundled_songs(), token=TOKEN), headers=HEADERS
+    )
+
+
+schema = schemathesis.pytest.from_fixture("fired_upon")
+
+
+@schema.parametrize()
+@settings(
+    max_examples=12,
+    deadline=None,
+    derandomize=True,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+def test_every_operation_keeps_what_the_openapi_document_promises(case: Any) -> None:
+    case.call_and_validate(
+        headers=HEADERS,
+        checks=[
+            not_a_server_error,
+            content_type_conformance,
+            negative_data_rejection,
+            response_headers_conformance,
+            response_schema_conformance,
+            status_code_conformance,
+            unsupported_method,
+        ],
+    )
