@@ -9,7 +9,7 @@ const ROW = 62;
 
 /** Weekly shares of the four feelings, a row for each: [{monday, probabilities}]. */
 export function trend(weeks, width) {
-  const wide = Math.max(width, 260), left = 46, right = 44, foot = 24, tall = 4 * ROW + foot;
+  const wide = Math.max(width, 260), left = 58, right = 44, foot = 24, tall = 4 * ROW + foot;
   const x = (index) => left + (weeks.length < 2 ? 1 : index / (weeks.length - 1)) * (wide - left - right);
   const most = Math.max(0.4, ...weeks.flatMap((week) => Object.values(week.probabilities)));
   const figure = draw("svg", { class: "chart", viewBox: `0 0 ${wide} ${tall}`, width: wide, height: tall, role: "img", "aria-label": trendSaid(weeks) });
