@@ -56,7 +56,8 @@ def create_app(
     if reader.serving:
         metrics.reads_with(reader.serving.version)
     for theme in THEMES:
-        app.include_router(theme.routes, responses=_PROBLEMS, dependencies=[Depends(_BEARER)])
+        app.include_router(theme.routes, responses=_PROBLEMS, dependencies=[Depends(_BEARER), Depends(_known_names)])
+    app.include_router(reading_routes.open_routes, responses=_PROBLEMS)
     app.include_router(page_routes())
     app.add_api_route("/docs", _docs, include_in_schema=False, response_class=HTMLResponse)
     for error, answer in ((Problem, _problem), (Refusal, _refused), (RequestValidationError, _invalid), (HTTPException, _no_route)):
@@ -91,6 +92,14 @@ def _document(app: FastAPI) -> dict[str, Any]:
 def _examples(form: str) -> list[dict[str, Any]]:
     extra = getattr(edge, form).model_config.get("json_schema_extra", {})
     return extra.get("examples", []) if isinstance(extra, dict) else []
+
+
+def _known_names(request: Request) -> None:
+    """A name in the query that the address does not know is a slip of the pen, and would change nothing in silence."""
+    known = {parameter.alias for parameter in request.scope["route"].dependant.query_params}
+    if set(request.query_params) - known:
+        errors = [{"at": "query", "rule": f"holds a name that is none of: {', '.join(sorted(known)) or 'none at all'}"}]
+        raise Problem("invalid", "the address ends in a name that is not known there", errors=errors)
 
 
 def _docs(request: Request) -> HTMLResponse:

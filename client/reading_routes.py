@@ -10,6 +10,8 @@ from client.problems import Problem
 from model.refusal import Refusal
 
 routes = APIRouter(tags=["model"])
+open_routes = APIRouter(tags=["model"])
+"""For whoever asks, without the token."""
 
 
 @routes.post("/v1/predict", summary="Read a text; nothing is kept")
@@ -39,7 +41,7 @@ def roll_back(device: ThisDevice) -> edge.Model:
     return _model(device)
 
 
-@routes.get("/v1/health", summary="Whether the API answers; open to everybody")
+@open_routes.get("/v1/health", summary="Whether the API answers; open to everybody")
 def health(device: ThisDevice) -> edge.Health:
     """Needs no token and says nothing of the person's."""
     serving = device.reader.serving

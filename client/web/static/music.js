@@ -40,7 +40,7 @@ function importer(form, input, path, said) {
   form.addEventListener("submit", once(async () => {
     const file = input.files[0];
     if (!file) return;
-    const answer = await kindly(() => call("POST", path, { file, query: { name: file.name } }));
+    const answer = await kindly(() => call("POST", path, { file }));
     if (!answer) return;
     form.reset();
     tell(said(answer));
