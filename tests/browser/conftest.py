@@ -7,7 +7,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import date, timedelta
@@ -89,7 +88,9 @@ def filled(root: Path) -> Home:
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """One server process for all of these tests."""
     home = filled(tmp_path_factory.mktemp("browser") / "home")
-    process = subprocess.Popen([sys.executable, "-c", SERVE, str(home.root)], stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2])
+    process = subprocess.Popen(
+        [sys.executable, "-c", SERVE, str(home.root)], stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]
+    )
     with process:
         assert process.stdout is not None
         found = re.match(r"(http://127\.0\.0\.1:\d+)/\?token=", process.stdout.readline())
@@ -103,8 +104,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 @pytest.fixture(scope="package")
 def browser() -> Iterator[sync_api.Browser]:
     """One Chromium for all of these tests."""
+    sync_api.expect.set_options(timeout=30_000)
     with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
         yield chromium
         chromium.close()
 
@@ -130,11 +132,15 @@ def opened(served: Served, browser: sync_api.Browser, session: Path) -> Iterator
 
     def open_tab(path: str = "/", *, width: int = 1280, scheme: str = "light", logged_in: bool = True) -> Watched:
         context = browser.new_context(
-            base_url=served.address, storage_state=session if logged_in else None, viewport={"width": width, "height": 800}, color_scheme=scheme,
-            reduced_motion="reduce", locale="ko-KR", timezone_id="UTC" if time.tzname[0] == "UTC" else None,
-        )  # fmt: skip
+            base_url=served.address,
+            storage_state=session if logged_in else None,
+            viewport={"width": width, "height": 800},
+            color_scheme=scheme,
+            reduced_motion="reduce",
+            locale="ko-KR",
+        )
         watched = Watched(context.new_page())
-        watched.page.set_default_timeout(10_000)
+        watched.page.set_default_timeout(30_000)
         watched.page.on("console", lambda said: said.type in ("error", "warning") and watched.complaints.append(said.text))
         watched.page.on("pageerror", lambda error: watched.complaints.append(str(error)))
         contexts.append(context)

@@ -69,10 +69,12 @@ def test_whatever_has_the_focus_shows_it(opened: Callable[..., Any]) -> None:
     seen = set()
     for _ in range(14):
         page.keyboard.press("Tab")
-        seen.add(page.evaluate(
-            "(e => `${e.tagName} ${getComputedStyle(e).outlineStyle} ${parseFloat(getComputedStyle(e).outlineWidth) >= 2}`)(document.activeElement)"
-        ))  # fmt: skip
-    assert {line for line in seen if not line.startswith("BODY")} <= {f"{tag} solid true" for tag in ("A", "BUTTON", "INPUT", "DIV", "SUMMARY")}
+        seen.add(
+            page.evaluate("(e => (s => `${e.tagName} ${s.outlineStyle} ${s.outlineWidth}`)(getComputedStyle(e)))(document.activeElement)")
+        )
+    assert {line for line in seen if not line.startswith("BODY")} <= {
+        f"{tag} solid 3px" for tag in ("A", "BUTTON", "INPUT", "DIV", "SUMMARY")
+    }
 
 
 def test_motion_stands_still_where_it_is_not_wanted(opened: Callable[..., Any]) -> None:

@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 
 from client.music import bundled_songs
+from client.sent import note_sent
 from model.weights import Weights
+from privacy.plan import PrivacyPlan
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="the extra `dev` brings playwright")
 expect = sync_api.expect if sync_api else None
@@ -28,6 +30,11 @@ def publish_another(home: Any) -> int:
     return home.checkpoints.publish(  # type: ignore[no-any-return]
         shaken, model=now.model, tuning=now.tuning, base_digest=now.base_digest, tokenizer_digest=now.tokenizer_digest, round=now.round + 1
     ).version  # fmt: skip
+
+
+def shown(value: float, digits: int) -> str:
+    """A number as the page writes it."""
+    return f"{value:.{digits}f}".rstrip("0").rstrip(".")
 
 
 def test_a_day_with_the_diary(served: Any, opened: Callable[..., Any], shot: Callable[..., None]) -> None:
@@ -123,6 +130,22 @@ def test_pausing_is_on_disk_at_once_and_shows_after_a_reload(served: Any, opened
     page.get_by_label("학습 쉬기").uncheck()
     expect(page.locator("#status")).to_contain_text("다시 참여합니다")
     assert not served.home.participation.paused
+
+
+def test_what_left_is_listed_with_its_bytes_its_protection_and_its_cost(served: Any, opened: Callable[..., Any]) -> None:
+    plan = PrivacyPlan(noise_multiplier=2.0, sampling_rate=0.25, steps_per_round=4, clip_norm=1.0, delta=1e-4)
+    served.home.ledger.charge(plan, run="r1", round=3)
+    note_sent(served.home.root, run="r1", round=3, what="update", bytes=12_840, privacy="example", aggregation="masked")
+    spent = served.home.ledger.spent()
+    page = opened("/privacy").page
+    row = page.locator("#rounds tbody tr")
+    expect(row).to_have_count(1)
+    assert row.locator("td").all_inner_texts()[1:] == ["3", "모델이 바뀐 만큼", "12.8 kB", "글마다 흐림, 가려서 합만", shown(spent, 3)]
+    expect(page.locator("#budget .sentence")).to_have_text(f"ε 8 가운데 {shown(spent, 2)} 썼고 {shown(8 - spent, 2)} 남았어요.")
+    width = page.locator("#budget .fill").evaluate(
+        "bar => bar.getBoundingClientRect().width / bar.parentElement.getBoundingClientRect().width"
+    )
+    assert width == pytest.approx(spent / 8, abs=0.01)
 
 
 def test_mixed_feelings_and_never_training_reach_the_diary(served: Any, opened: Callable[..., Any]) -> None:

@@ -55,7 +55,9 @@ def test_a_hostile_catalogue_brings_no_link_that_runs(opened: Callable[..., Any]
     assert page.evaluate("window.taken") is None
 
 
-def test_an_ended_login_is_said_with_the_next_move_and_the_draft_stays(served: Any, opened: Callable[..., Any], shot: Callable[..., None]) -> None:
+def test_an_ended_login_is_said_with_the_next_move_and_the_draft_stays(
+    served: Any, opened: Callable[..., Any], shot: Callable[..., None]
+) -> None:
     watched = opened("/", logged_in=False)  # a login of its own, to end it
     page = watched.page
     expect(page.locator("h1")).to_have_text("이 기기의 주인만 볼 수 있어요.")
@@ -116,18 +118,22 @@ def test_a_failing_server_and_none_are_said_kindly_and_the_next_try_works(opened
     watched.complaints.clear()
 
 
+def forms(text: str) -> tuple[bytes, ...]:
+    """How a browser may write a text down."""
+    return text.encode(), text.encode("utf-16-le"), json.dumps(text)[1:-1].encode()
+
+
 def test_neither_a_draft_nor_an_entry_lies_in_the_browsers_folder(served: Any, browser: Any, tmp_path: Path) -> None:
-    kept, draft = "브라우저에남으면안되는글", "저장하지않은초안비밀"
-    profile = tmp_path / "profile"
-    context = browser.browser_type.launch_persistent_context(profile, executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+    kept, draft, control = "브라우저에남으면안되는글", "저장하지않은초안비밀", "대조를위해일부러남긴글"
+    context = browser.browser_type.launch_persistent_context(tmp_path, executable_path=shutil.which("chromium"), args=["--no-sandbox"])
     page = context.new_page()
     page.goto(served.login())
     write(page, kept)
     expect(page.locator("#reading .text")).to_have_text(kept)
     page.get_by_label("일기", exact=True).fill(draft)
+    page.evaluate("text => localStorage.setItem('control', text)", control)
     page.goto(f"{served.address}/static/words.json")
     context.close()
-    found = [file for file in profile.rglob("*") if file.is_file() for text in (kept, draft)
-             for form in (text.encode(), text.encode("utf-16-le"), json.dumps(text)[1:-1].encode()) if form in file.read_bytes()]  # fmt: skip
-    assert found == []
-    assert any(file.is_file() for file in profile.rglob("Cookies"))  # the browser does write there
+    files = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+    found = {text for text in (kept, draft, control) for content in files.values() if any(form in content for form in forms(text))}
+    assert found == {control}

@@ -31,7 +31,12 @@ def page() -> TestClient:
 def used(key: str) -> bool:
     """Whether some template or script asks for this word: whole, or by its beginning or end with the rest put in."""
     dots = [place for place, letter in enumerate(key) if letter == "."]
-    asked = [f'"{key}"', *(f'"{key[: dot + 1]}" ~' for dot in dots), *(f"`{key[: dot + 1]}$" for dot in dots), *(f'~ "{key[dot:]}"' for dot in dots)]
+    asked = [
+        f'"{key}"',
+        *(f'"{key[: dot + 1]}" ~' for dot in dots),
+        *(f"`{key[: dot + 1]}$" for dot in dots),
+        *(f'~ "{key[dot:]}"' for dot in dots),
+    ]
     return any(one in source for one in asked for source in SOURCES.values())
 
 
@@ -70,7 +75,9 @@ def test_nothing_in_the_page_is_inline_or_from_elsewhere() -> None:
 
 def test_a_diary_box_tells_the_browser_to_keep_and_send_nothing() -> None:
     """A browser may write form fields to disk, and may send text away to check its spelling."""
-    boxes = re.findall(r"<textarea[^>]*>", "".join(TEMPLATES.values())) + re.findall(r'make\("textarea", \{[^}]*\}', "".join(SCRIPTS.values()))
+    boxes = re.findall(r"<textarea[^>]*>", "".join(TEMPLATES.values())) + re.findall(
+        r'make\("textarea", \{[^}]*\}', "".join(SCRIPTS.values())
+    )
     assert len(boxes) == 2
     for box in boxes:
         assert re.search(r'autocomplete(?:=|: )"off"', box)
@@ -116,4 +123,3 @@ def test_names_and_colours_of_the_emotions_are_the_models_own() -> None:
     for emotion in EMOTIONS:
         assert f"--{emotion.en}: {emotion.colour};" in colours
         assert said[f"emotion.{emotion.en}"] == [emotion.ko, emotion.en]
-

@@ -1,44 +1,43 @@
-// Charts as SVG. Every line and mark has a shape of its own beside its colour, and every chart its numbers in a table.
+// Charts as SVG. Every mark has a shape of its own beside its colour, every line its own row and name, and the numbers stand in a table.
 
 import { draw, make } from "./elements.js";
 import { FEELINGS, named } from "./feelings.js";
 import { day, percent, say } from "./words.js";
 
-const DASHES = { joy: null, sadness: "7 4", anger: "2 4", anxiety: "10 3 2 3" };
 const SHORT = { month: "numeric", day: "numeric" };
+const ROW = 62;
 
-/** Weekly shares of the four feelings: [{monday, probabilities}]. */
+/** Weekly shares of the four feelings, a row for each: [{monday, probabilities}]. */
 export function trend(weeks, width) {
-  const wide = Math.max(width, 260), tall = 240, left = 38, right = 58, top = 12, foot = 28;
-  const x = (index) => left + (weeks.length < 2 ? 0.5 : index / (weeks.length - 1)) * (wide - left - right);
-  const most = Math.ceil(4 * Math.max(0.5, ...weeks.flatMap((week) => Object.values(week.probabilities)))) / 4;
-  const y = (share) => top + (1 - share / most) * (tall - top - foot);
+  const wide = Math.max(width, 260), left = 58, right = 44, foot = 24, tall = 4 * ROW + foot;
+  const x = (index) => left + (weeks.length < 2 ? 1 : index / (weeks.length - 1)) * (wide - left - right);
+  const most = Math.max(0.4, ...weeks.flatMap((week) => Object.values(week.probabilities)));
   const figure = draw("svg", { class: "chart", viewBox: `0 0 ${wide} ${tall}`, width: wide, height: tall, role: "img", "aria-label": trendSaid(weeks) });
-  for (let share = 0; share <= most; share += 0.25) {
-    figure.append(draw("line", { class: "grid", x1: left, x2: wide - right, y1: y(share), y2: y(share) }), label(percent(share), left - 6, y(share) + 4, "end"));
-  }
+  FEELINGS.forEach((feeling, row) => {
+    const ground = (row + 1) * ROW - 8;
+    const points = weeks.map((week, index) => [x(index), ground - week.probabilities[feeling] / most * (ROW - 18)]);
+    figure.append(...shares(feeling, points, ground, left, wide - right), label(named(feeling), 0, ground - 4, "start", "end"),
+      label(percent(weeks.at(-1).probabilities[feeling]), wide - right + 9, points.at(-1)[1] + 4, "start"));
+  });
   const every = Math.ceil(weeks.length / Math.max(2, Math.floor((wide - left - right) / 64)));
-  weeks.forEach((week, index) => index % every === 0 && figure.append(label(day(week.monday, SHORT), x(index), tall - 8, "middle")));
-  for (const feeling of FEELINGS) {
-    const points = weeks.map((week, index) => [x(index), y(week.probabilities[feeling])]);
-    figure.append(draw("polyline", { class: "line", "data-emotion": feeling, points: points.map((point) => point.join()).join(" "), "stroke-dasharray": DASHES[feeling] }));
-    figure.append(...points.map(([across, down]) => mark(feeling, across, down, 3.5)));
-  }
-  figure.append(...ends(weeks.at(-1), y, wide - right + 8));
+  weeks.forEach((week, index) => index % every === 0 && figure.append(label(day(week.monday, SHORT), x(index), tall - 6, "middle")));
   return figure;
+}
+
+function shares(feeling, points, ground, from, to) {
+  const line = points.map((point) => point.join()).join(" ");
+  const last = points.at(-1);
+  return [
+    draw("line", { class: "grid", x1: from, x2: to, y1: ground, y2: ground }),
+    draw("polygon", { class: "area", "data-emotion": feeling, points: `${points[0][0]},${ground} ${line} ${last[0]},${ground}` }),
+    draw("polyline", { class: "line", "data-emotion": feeling, points: line }),
+    mark(feeling, ...last, 4),
+  ];
 }
 
 function trendSaid(weeks) {
   const last = weeks.at(-1);
   return say("trend.said", { weeks: weeks.length, last: FEELINGS.map((feeling) => `${named(feeling)} ${percent(last.probabilities[feeling])}`).join(", ") });
-}
-
-/** The names beside the lines' ends, moved apart where they would overlap. */
-function ends(week, y, across) {
-  const placed = FEELINGS.map((feeling) => ({ feeling, down: y(week.probabilities[feeling]) })).sort((a, b) => a.down - b.down);
-  placed.forEach((one, index) => index && (one.down = Math.max(one.down, placed[index - 1].down + 15)));
-  const over = Math.max(0, placed.at(-1).down - y(0));
-  return placed.map(({ feeling, down }) => label(named(feeling), across, down - over + 4, "start", "end"));
 }
 
 function label(text, x, y, anchor, kind = "tick") {

@@ -38,7 +38,7 @@ export function foldedEntry(entry, options = {}) {
   const fold = make("details", { class: "fold", "data-key": `entry-${entry.number}` });
   const line = make("summary", {});
   const show = () => line.replaceChildren(
-    make("span", { class: "fold-day" }, day(entry.day, { month: "short", day: "numeric", weekday: "short" })),
+    make("span", { class: "fold-day" }, `${day(entry.day, { month: "short", day: "numeric", weekday: "short" })} · ${time(entry.written)}`),
     make("span", { class: "fold-text" }, entry.text),
     badge(feltIn(entry), { unsure: !entry.emotion && entry.reading?.unsure }));
   const changed = (now, what) => {

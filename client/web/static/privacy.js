@@ -3,7 +3,7 @@
 import { call, kindly, tell } from "./api.js";
 import { table } from "./charts.js";
 import { ask, make, once, redraw } from "./elements.js";
-import { day, knows, number, percent, say, time, today } from "./words.js";
+import { day, number, percent, say, time, today } from "./words.js";
 
 const page = Object.fromEntries(["panels", "sent", "budget", "participation", "model", "rounds"].map((id) => [id, document.getElementById(id)]));
 const state = { privacy: null, model: null };
@@ -71,7 +71,7 @@ function roundTable(rows) {
     round: (one) => number(one.round),
     what: (one) => say(one.what === "counts" ? "rounds.counts" : one.what ? "rounds.update" : "rounds.unsent"),
     bytes: (one) => (one.bytes ? say("bytes", { count: number(one.bytes / 1000, 1) }) : "–"),
-    protection: (one) => (one.protection ?? "–").split(", ").map((each) => (knows(`protection.${each}`) ? say(`protection.${each}`) : each)).join(", "),
+    protection: (one) => (one.what ? `${say(`protection.${one.privacy}`)}, ${say(`protection.${one.aggregation}`)}` : "–"),
     epsilon: (one) => (one.epsilon === null || one.epsilon === undefined ? "–" : number(one.epsilon, 3)),
   };
   return make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": say("rounds.heading") }, make("table", { class: "table" },
@@ -85,7 +85,9 @@ function model(now) {
     make("p", { class: "sentence" }, say("model.now", { version: now.version, day: day(now.created.slice(0, 10)) })),
     make("p", { class: "small quiet" }, `${now.model} · ${now.tuning} · `, make("code", {}, now.digest.slice(0, 12))),
     agreement(now.agreement),
-    history(now.history ?? []),
+    now.declined && make("p", { class: "small" }, say("model.declined", { version: now.declined })),
+    now.refused && make("p", { class: "small" }, say("model.refused"), " ", make("span", { lang: "en" }, now.refused.reason)),
+    history(now.history),
     make("p", { class: "small" }, say("model.back.why")),
     make("button", { type: "button", "data-key": "back", onclick: once(back) }, say("model.back")));
 }

@@ -51,6 +51,7 @@ function show(entry) {
   latest = entry;
   document.body.dataset.emotion = feltIn(entry) ?? "";
   page.text.rows = 2; // a little less room once today has an entry
+  count();
   const card = entryCard(entry, { heading: "h2", changed });
   page.reading.replaceChildren(...(entry.care ? [careCard(entry.care, () => asked(entry))] : []), card);
   if (entry.care) page.songs.hidden = true;
