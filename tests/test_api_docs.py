@@ -38,13 +38,14 @@ def test_every_block_runs_as_it_is_pasted(tmp_path: Path) -> None:
         while "?token=" not in (line := served.stdout.readline()):
             assert line, "the server ended by itself"
         script = "\n".join(others).replace("curl -s", "curl -sS --fail-with-body")
-        done = subprocess.run(["bash", "-euo", "pipefail", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        shell = ["bash", "-euo", "pipefail", "-c", script]
+        done = subprocess.run(shell, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     finally:
         os.killpg(served.pid, signal.SIGTERM)
         served.wait(30)
         served.stdout.close()
     assert done.returncode == 0, done.stdout + done.stderr
-    for told in ('"emotion":"anxiety"', "read as sadness by model version 1", "5 tracks in the JSPF playlist", '{"imported":1,"skipped":0}'):
+    for told in ('"emotion":"anxiety"', "read as sadness by model version 1", "5 tracks in the JSPF", '{"imported":1,"skipped":0}'):
         assert told in done.stdout
 
 

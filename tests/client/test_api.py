@@ -186,7 +186,9 @@ def test_a_listening_history_is_matched_with_songs_and_forgets_who_and_where(api
     song = api.get("/v1/songs", params={"limit": 1}).json()["songs"][0]
     api.post("/v1/entries", json={"text": JOYFUL, "day": "2026-03-01", "emotion": "joy"})
     at = int(datetime(2026, 3, 1, 12, tzinfo=UTC).timestamp())
-    brainz = [{"listened_at": at, "user_name": "숨은이름", "track_metadata": {"track_name": song["title"], "artist_name": song["artist"]}}] * 3
+    brainz = [
+        {"listened_at": at, "user_name": "숨은이름", "track_metadata": {"track_name": song["title"], "artist_name": song["artist"]}}
+    ] * 3
     spotify = {
         "ts": "2026-03-01T12:00:00Z", "username": "숨은이름", "ip_addr_decrypted": "203.0.113.7", "conn_country": "KR", "ms_played": 240_000,
         "master_metadata_track_name": "세상에 없는 노래", "master_metadata_album_artist_name": "없는 가수", "reason_end": "trackdone",
@@ -243,7 +245,11 @@ def test_insights_are_of_the_days_asked_for(api: TestClient) -> None:
     for day, text, emotion in ((1, "산책이 즐거웠다", "joy"), (2, "눈물이 났다", "sadness"), (5, "산책이 좋았다", "joy")):
         api.post("/v1/entries", json={"text": text, "day": f"2026-03-0{day}", "emotion": emotion})
     told = api.get("/v1/insights").json()
-    assert [(day["day"], day["emotion"]) for day in told["calendar"]] == [("2026-03-01", "joy"), ("2026-03-02", "sadness"), ("2026-03-05", "joy")]
+    assert [(day["day"], day["emotion"]) for day in told["calendar"]] == [
+        ("2026-03-01", "joy"),
+        ("2026-03-02", "sadness"),
+        ("2026-03-05", "joy"),
+    ]
     assert told["recovery"] == {"days": [3], "median": 3.0, "bad_since": None}
     assert [point["number"] for point in told["map"]] == [3, 2, 1]
     assert sum(told["trend"][0]["probabilities"].values()) == pytest.approx(1)
