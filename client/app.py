@@ -12,10 +12,12 @@ from flwr.clientapp import ClientApp
 from client.blind import deal_shares, draw_keys, encrypt_update, make_key, mask_update, open_sum, reveal_shares, sign_survivors
 from client.home import Home
 from client.learning import learn, learn_to_hide, publish
+from client.sent import note_sent
 from model.records import Declined, decode_publish_order, decode_train_order, encode_reply
 from model.refusal import Refusal
 from model.settings import RunSettings
 from privacy.encryption_records import decode_open_order, delivered_key, encode_dealt_key, encode_encrypted, encode_opened
+from privacy.fixed_point import Integers
 from privacy.masking_records import (
     decode_advertise_order,
     decode_agree_order,
@@ -75,7 +77,13 @@ def unmask(message: Message, context: Context) -> Message:
 @app.evaluate()
 def evaluate(message: Message, context: Context) -> Message:
     """Store the new global model on this device."""
-    return _answer(message, context, lambda settings, home: encode_reply(publish(decode_publish_order(message.content), settings, home)))
+
+    def act(settings: RunSettings, home: Home) -> RecordDict:
+        published = publish(decode_publish_order(message.content), settings, home)
+        answer = encode_reply(published)
+        return answer if published.scores is None else _noted(answer, "counts", settings, home, run="", round=published.round)
+
+    return _answer(message, context, act)
 
 
 @app.query("key")
@@ -93,13 +101,26 @@ def open_encrypted(message: Message, context: Context) -> Message:
 def _trained(content: RecordDict, settings: RunSettings, home: Home, device: int) -> RecordDict:
     order = decode_train_order(content)
     if settings.aggregation == "plain":
-        return encode_reply(learn(order, settings, home, device=device))
-    values = learn_to_hide(order, settings, home, device=device)
-    if isinstance(values, Declined):
-        return encode_reply(values)
+        update = learn(order, settings, home, device=device)
+        answer, declined = encode_reply(update), isinstance(update, Declined)
+    else:
+        values = learn_to_hide(order, settings, home, device=device)
+        declined = isinstance(values, Declined)
+        answer = encode_reply(values) if isinstance(values, Declined) else _hidden(values, content, settings, home, round=order.round)
+    return answer if declined else _noted(answer, "update", settings, home, run=order.run, round=order.round)
+
+
+def _hidden(values: Integers, content: RecordDict, settings: RunSettings, home: Home, *, round: int) -> RecordDict:
     if settings.aggregation == "masked":
-        return encode_masked(mask_update(values, delivered(content), home, round=order.round))
-    return encode_encrypted(encrypt_update(values, delivered_key(content), home, round=order.round))
+        return encode_masked(mask_update(values, delivered(content), home, round=round))
+    return encode_encrypted(encrypt_update(values, delivered_key(content), home, round=round))
+
+
+def _noted(answer: RecordDict, what: str, settings: RunSettings, home: Home, *, run: str, round: int) -> RecordDict:
+    """The answer, once the device's own record says that it leaves."""
+    length = sum(record.count_bytes() for record in answer.values())
+    note_sent(home.root, run=run, round=round, what=what, bytes=length, privacy=settings.privacy, aggregation=settings.aggregation)
+    return answer
 
 
 def _answer(message: Message, context: Context, act: Callable[[RunSettings, Home], RecordDict]) -> Message:

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from client.access import FILE, Access, login_address
 from client.home import DevicePolicy, Home
 from client.status import forgotten_lines, opening_of, status_lines, status_of
 from client.transfer import Form, export_diary, import_diary
@@ -133,6 +134,44 @@ def passphrase(
     chosen = _words(new_passphrase_file, "the new passphrase", new=True)() if to_key_file is None else None
     device.vault.change(key, passphrase=chosen, key_file=to_key_file)
     typer.echo(f"'{home}' opens with {opening_of(device)} from now on; older backups of it still open as they did")
+
+
+@client_commands.command()
+def serve(
+    home: HomeOption,
+    host: Annotated[str, typer.Option(help="where to listen; what others can reach needs --tls-cert and --tls-key")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="port; 0: any that is free")] = 8000,
+    name: Annotated[list[str] | None, typer.Option(help="another name of this device, under which it may be asked")] = None,
+    tls_cert: Annotated[Path | None, typer.Option(help="certificate (PEM)")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="its key (PEM, without a passphrase)")] = None,
+    engine: Annotated[str, typer.Option(help="what reads: torch, or onnx (int8)")] = "torch",
+    passphrase_file: PassphraseFile = None,
+) -> None:
+    """Serve the API and the page, on this device alone, and print the address with a token that is good for one login."""
+    from client.serve import Address, log_discreetly
+    from client.serve import serve as serve_home
+
+    address = Address(host=host, port=port, certificate=tls_cert, key=tls_key, names=tuple(name or ()))
+    log_discreetly()
+    serve_home(opened(home, passphrase_file), address, engine=engine, tell=_show_address)
+
+
+@client_commands.command()
+def token(
+    home: HomeOption,
+    rotate: Annotated[bool, typer.Option("--rotate", help="make a new one; the old one and every login end")] = False,
+    login: Annotated[bool, typer.Option("--login", help="the address of the page that is served, with a token for one login")] = False,
+) -> None:
+    """Print the API's bearer token, which Home keeps for its owner's eyes only."""
+    root = Home.at(home).root
+    if rotate:
+        Access(root / FILE).rotate()
+    typer.echo(login_address(root) if login else Access(root / FILE).token)
+
+
+def _show_address(address: str) -> None:
+    typer.echo(f"open {address}  (good for one login; Ctrl-C stops)")
+    sys.stdout.flush()
 
 
 def opened(root: Path, passphrase_file: Path | None = None) -> Home:

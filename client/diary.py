@@ -90,6 +90,14 @@ class Page:
     total: int
 
 
+class NoEntry(Refusal):
+    """The diary has no entry of that number."""
+
+
+class NoCorrection(Refusal):
+    """The entry has no correction that could be taken back."""
+
+
 class Diary:
     """Add, find, correct, forget. ``cache`` is where this device keeps what its model computed of the entries."""
 
@@ -186,7 +194,7 @@ class Diary:
             _entry(database, number)
             last = database.execute("SELECT id, before FROM corrections WHERE entry = ? ORDER BY id DESC LIMIT 1", (number,)).fetchone()
             if last is None:
-                raise Refusal(f"entry {number} has no correction that could be taken back; correct it first")
+                raise NoCorrection(f"entry {number} has no correction that could be taken back; correct it first")
             database.execute("DELETE FROM corrections WHERE id = ?", (last[0],))
             database.execute("UPDATE entries SET emotion = ? WHERE id = ?", (last[1], number))
             return _entry(database, number)
@@ -325,7 +333,7 @@ def _entry(database: Connection, number: int) -> Entry:
     if 0 < number < 2**63:
         row = database.execute(f"SELECT {_COLUMNS} FROM entries WHERE id = ?", (number,)).fetchone()  # noqa: S608
     if row is None:
-        raise Refusal(f"the diary has no entry {number}; look up the entry's number first")
+        raise NoEntry(f"the diary has no entry {number}; look up the entry's number first")
     return _of_row(row)
 
 

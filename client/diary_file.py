@@ -49,6 +49,10 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
 """What leads from each version of the schema to the next. The first is that of the plain diaries before there was a key."""
 
 
+class DiaryFault(Refusal):
+    """The file cannot be used now: damaged, gone, locked by others for too long, or the disk is full."""
+
+
 class DiaryFile:
     """One encrypted database file: transactions, and nothing about what is in it."""
 
@@ -98,7 +102,7 @@ class DiaryFile:
 
     def _connected(self) -> Connection:
         if not self.path.exists():
-            raise Refusal(f"the diary '{self.path}' is gone; restore it from a backup, or make a new Home")
+            raise DiaryFault(f"the diary '{self.path}' is gone; restore it from a backup, or make a new Home")
         self._finish_encrypting()
         try:
             return self._opened(self.path)
@@ -188,7 +192,7 @@ class DiaryFile:
         try:
             yield
         except (sqlcipher.DatabaseError, sqlite3.DatabaseError) as error:
-            raise Refusal(f"the diary '{self.path}' {_advice(_name(error))}") from None
+            raise DiaryFault(f"the diary '{self.path}' {_advice(_name(error))}") from None
 
 
 def require_plain(path: Path) -> None:

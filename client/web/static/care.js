@@ -1,0 +1,16 @@
+// When a text speaks of self-harm: a kind word and a number first; songs only for who asks for them.
+
+import { icon, make } from "./elements.js";
+import { language, say } from "./words.js";
+
+const PHONE = "M6 3h4l2 5-3 2a12 12 0 0 0 5 5l2-3 5 2v4a2 2 0 0 1-2 2A17 17 0 0 1 4 5a2 2 0 0 1 2-2Z";
+
+export function careCard(care, songs) {
+  const [first, ...more] = (language() === "en" ? care.message_en : care.message).split(/(?<=[.!?]) /);
+  return make("section", { class: "card care", "aria-label": say("care.label") },
+    make("p", { class: "care-message" }, first),
+    make("p", {}, make("a", { class: "button primary", href: `tel:${care.phone}` }, icon(PHONE), say("care.call", { phone: care.phone }))),
+    make("p", {}, more.join(" ")),
+    make("p", { class: "small" }, say("care.private")),
+    make("button", { type: "button", class: "plain", onclick: songs }, say("care.songs")));
+}
