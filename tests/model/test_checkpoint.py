@@ -408,7 +408,7 @@ def test_a_folder_in_the_way_is_an_error_and_leaves_no_partial_file(tmp_path: Pa
 
 
 def test_version_1_of_the_global_model_is_bundled_and_reads_diaries_of_authors_it_has_not_met() -> None:
-    settings = RunSettings(tuning="top4", privacy="none", start="emotion-v1")
+    settings = RunSettings(tuning="head", privacy="none", start="emotion-v1")
     classifier = tuned_classifier(settings)
     store = CheckpointStore(find_checkpoints("emotion-v1"))
     manifest = store.latest()
@@ -416,4 +416,4 @@ def test_version_1_of_the_global_model_is_bundled_and_reads_diaries_of_authors_i
     assert (manifest.version, manifest.base_digest, manifest.tokenizer_digest) == (1, classifier.base_digest, classifier.tokenizer.digest)
     classifier.write(store.load(manifest))
     test = labelled_entries(classifier, bundled_diaries()[1].examples, settings)
-    assert classifier.score(test.rows, test.labels).macro_f1 == pytest.approx(0.541, abs=0.01)  # as its card says
+    assert classifier.score(test.rows, test.labels).macro_f1 == pytest.approx(0.801, abs=0.01)  # as its card says
