@@ -112,7 +112,13 @@ def _members(finding: Finding) -> Figure:
 
 
 COLUMNS = (
-    Column("words", "words (AUC)", "words\nAUC", _words, "which words the diary holds, from the rows of the word table that moved, or else from the places of its hashed n-grams in the head"),
+    Column(
+        "words",
+        "words (AUC)",
+        "words\nAUC",
+        _words,
+        "which words the diary holds, from the rows of the word table that moved, or else from the places of their n-grams in the head",
+    ),
     Column(
         "places_in_gradient",
         "word at its place, from a gradient (F1)",
