@@ -138,13 +138,15 @@ def _spelled(words: str) -> str:
 _ENGLISH = re.compile(
     "|".join(map(_spelled, ("kill myself", "killing myself", "want to die", "wanna die", "end my life", "suicidal")))
     + r"|\bsuicid(?:e|al)\b(?! squad)|\bkms\b|\bunalive\b|\btak(?:e|ing) my own life|\bend(?:ing)? (?:it all|my own life)"
-    r"|\bwish(?:ed)? (?:that )?i (?:was|were|am|could be) (?:dead|never born)|\bwish(?:ed)? (?:that )?i (?:wasn't|weren't) (?:alive|born|here)"
+    r"|\bwish(?:ed)? (?:that )?i (?:was|were|am|could be) (?:dead|never born)"
+    r"|\bwish(?:ed)? (?:that )?i (?:wasn't|weren't) (?:alive|born|here)"
     r"|\bwish(?:ed)? (?:that )?i (?:had|'d)? ?never been born|\bi'd (?:rather be|be better off) dead|\bbetter off (?:dead|without me)"
     r"|\bwant to (?:disappear|vanish)\b|\bwish i could (?:just )?(?:disappear|vanish)|\bwant to be dead|\bready to die\b"
     r"|\bself[- ]?harm|\bhurt(?:ing)? myself on purpose|\bwant to hurt myself|\bhurting myself|\bharm(?:ing)? myself"
     r"|\bcut(?:ting)? (?:my wrists?|my arms?|my thighs?|myself (?:again|on purpose|to feel))|\bcutting myself\b|\bslit my wrists?"
     r"|\b(?:don't|do not|no longer) want to (?:live|be alive|be here any ?more|exist|wake up)\b(?! (?:in|with|here|there)\b)"
-    r"|\bno (?:reason|point)(?: in)? (?:to live|living|to go on|going on)|\b(?:life|living) (?:is|isn't|is not) (?:not )?worth living|\bnot worth living"
+    r"|\bno (?:reason|point)(?: in)? (?:to live|living|to go on|going on)"
+    r"|\b(?:life|living) (?:is|isn't|is not) (?:not )?worth living|\bnot worth living"
     r"|\bhang(?:ing)? myself|\bjump(?:ing)? off (?:a|the|this) (?:bridge|building|roof|balcony)|\boverdos(?:e|ing)\b"
     r"|\bnever wak(?:e|ing) up|\bnot wake up (?:tomorrow|again|any ?more)|\bgoodbye (?:note|letter)\b|\bsuicide note|\bcan't go on living"
 )

@@ -209,7 +209,10 @@ class Diary:
             database.execute("DELETE FROM entries WHERE id = ?", (number,))
         for computed in self._cache.glob(CACHED):  # after the entry is gone: see client.learning
             shred(computed)
-        self._file.compact()
+        try:
+            self._file.compact()
+        except Refusal as refusal:
+            raise Refusal(f"entry {number} is forgotten, but its old pages are still in the diary's files: {refusal}") from None
 
     def labelled(self) -> list[Example]:
         """The entries whose emotion the person has named and that may teach, oldest first."""

@@ -32,12 +32,14 @@ ALSO_CALLED = {
     "akmu": "악동뮤지션", "zico": "지코", "taeyeon": "태연", "busker busker": "버스커 버스커", "jannabi": "잔나비", "hyukoh": "혁오",
     "bol4": "볼빨간사춘기", "zion.t": "자이언티", "crush": "크러쉬", "heize": "헤이즈", "lee hi": "이하이", "park hyo shin": "박효신",
     "sung si kyung": "성시경", "younha": "윤하", "twice": "트와이스", "red velvet": "레드벨벳", "(g)i-dle": "(여자)아이들",
-    "seventeen": "세븐틴", "wonder girls": "원더걸스", "mamamoo": "마마무", "gfriend": "여자친구", "oh my girl": "오마이걸", "apink": "에이핑크",
+    "seventeen": "세븐틴", "wonder girls": "원더걸스", "mamamoo": "마마무", "gfriend": "여자친구", "oh my girl": "오마이걸",
+    "apink": "에이핑크",
     "sistar": "씨스타", "jung kook": "정국", "jennie": "제니", "rosé": "로제", "taeyang": "태양", "jaurim": "자우림", "nell": "넬",
     "crying nut": "크라잉넛", "cherry filter": "체리필터", "guckkasten": "국카스텐", "cho yong pil": "조용필", "lee moon sae": "이문세",
     "kim kwang seok": "김광석", "yiruma": "이루마", "lim young woong": "임영웅", "paul kim": "폴킴", "melomance": "멜로망스", "boa": "보아",
     "rain": "비", "lee hyori": "이효리", "sunmi": "선미", "chung ha": "청하", "hwa sa": "화사", "shinee": "샤이니", "tvxq!": "동방신기",
-    "super junior": "슈퍼주니어", "infinite": "인피니트", "cnblue": "씨엔블루", "george winston": "조지 윈스턴", "joe hisaishi": "히사이시 조",
+    "super junior": "슈퍼주니어", "infinite": "인피니트", "cnblue": "씨엔블루", "george winston": "조지 윈스턴",
+    "joe hisaishi": "히사이시 조",
     "ryuichi sakamoto": "류이치 사카모토", "ludovico einaudi": "루도비코 에이나우디", "hans zimmer": "한스 치머",
 }  # fmt: skip
 """How other services spell some artists of the bundled catalogue."""

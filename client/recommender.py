@@ -115,7 +115,10 @@ class Recommender:
         """For each place in the list, the songs among which it chooses: those that fit its step, the disliked left out."""
         allowed = np.array([key not in self._taste.songs or not self._taste.songs[key].disliked for key in self._number])
         size = max(2 * count, round(NEAREST[mode] * len(allowed)))
-        return [allowed & _nearest(fit(self._features.places, mood, at), allowed, size) for at in _path(mode, count)]
+        places = self._features.places
+        if mode is Mode.STAY:
+            return [allowed & _nearest(fit(places, mood, PLACES), allowed, size)] * count
+        return [allowed & _nearest(fit(places, mood, targets), allowed, size) for targets in _path(mode, count)]
 
 
 def diverse(scores: Array, looks: Array, steps: Sequence[NDArray[np.bool_]], artists: NDArray[np.intp]) -> list[int]:
@@ -143,10 +146,8 @@ def diverse(scores: Array, looks: Array, steps: Sequence[NDArray[np.bool_]], art
 
 def _path(mode: Mode, count: int) -> list[Array]:
     """The targets (4, 3) of each step: from every emotion's own place to where the mode leads, in equal steps."""
-    if mode is Mode.STAY:
-        return [PLACES] * count
-    goal = _goal(mode)
-    return [PLACES + (goal - PLACES) * share for share in np.linspace(0, 1, max(count, 2))[:count]]
+    way = _goal(mode) - PLACES
+    return [PLACES + share * way for share in np.linspace(0, 1, max(count, 2))[:count]]
 
 
 def _goal(mode: Mode) -> Array:

@@ -66,6 +66,7 @@ LONGEST = 300
 MOST_TAGS = 12
 _ADDRESS = {"http", "https", "file"}
 _YEARS = range(1000, 2101)
+_CONTROL = {"Cc", "Cs", "Cn", "Zl", "Zp"}
 _NAME = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 
@@ -108,6 +109,8 @@ class Song:
         for name, text in (("title", self.title), ("artist", self.artist)):
             if not 0 < len(text) <= LONGEST:
                 raise Refusal(f"a song's {name} has {len(text)} characters; write 1 to {LONGEST}")
+        if not _is_line(self.title + self.artist + self.attribution) or len(self.attribution) > LONGEST:
+            raise Refusal("a song's title, artist or attribution holds control characters or is too long; write one short line of text")
         for name, value, least in (("valence", self.valence, -1), ("arousal", self.arousal, -1), ("tension", self.tension, 0)):
             if not least <= value <= 1:  # not a number fails here too
                 raise Refusal(f"a song's {name} is {value:g}; it must lie from {least} to 1")
@@ -192,8 +195,12 @@ def _letters(*texts: str) -> str:
 
 def cleaned(text: str, longest: int = LONGEST) -> str:
     """One line in NFC without control characters, lone surrogates and non-characters; cut after ``longest`` characters."""
-    kept = "".join(letter if unicodedata.category(letter) not in ("Cc", "Cs", "Cn", "Zl", "Zp") else " " for letter in text[: 4 * longest])
+    kept = "".join(letter if _is_line(letter) else " " for letter in text[: 4 * longest])
     return " ".join(unicodedata.normalize("NFC", kept).split())[:longest].strip()
+
+
+def _is_line(text: str) -> bool:
+    return not any(unicodedata.category(letter) in _CONTROL for letter in text)
 
 
 def is_address(url: str) -> bool:

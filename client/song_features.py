@@ -83,7 +83,7 @@ def checked_mood(probabilities: Sequence[float]) -> Array:
 
 def fit(places: Array, mood: Array, targets: Array) -> Array:
     """How well songs at ``places`` (S, 3) fit: a bell curve around each emotion's target (4, 3), weighted by the mood; (S,)."""
-    squared = ((places[:, None, :] - targets[None, :, :]) ** 2).sum(axis=2)
+    squared = (places**2).sum(axis=1)[:, None] - 2 * places @ targets.T + (targets**2).sum(axis=1)
     return np.asarray(np.exp(-squared / (2 * REACH**2)) @ mood)
 
 
@@ -111,17 +111,17 @@ class SongFeatures:
         """Columns new, known, artist, heard."""
         columns = np.zeros((len(self.places), 4))
         columns[:, 0] = 1.0
-        of_artist = np.zeros((2, int(self.artists.max()) + 1))
-        for key, memory in memories.items():
-            number = self._number.get(key)
-            if number is None:
-                continue
-            if memory.last:
-                columns[number, 0] = 1 - 0.5 ** ((events - memory.last) / FORGOTTEN_AFTER)
-            columns[number, 1] = memory.reward / (memory.events + 1)
-            columns[number, 3] = min(1.0, np.log1p(mood @ np.add(memory.heard, memory.imported)) / np.log(11))
-            of_artist[:, self.artists[number]] += memory.reward, memory.events
-        columns[:, 2] = (of_artist[0] / (of_artist[1] + 2))[self.artists]
+        here = [(number, memory) for key, memory in memories.items() if (number := self._number.get(key)) is not None]
+        if not here:
+            return columns
+        at = np.array([number for number, _ in here])
+        count, reward, last = np.array([(memory.events, memory.reward, memory.last) for _, memory in here]).T
+        heard = np.array([memory.heard + memory.imported for _, memory in here]) @ np.concatenate([mood, mood])
+        columns[at, 0] = np.where(last > 0, 1 - 0.5 ** ((events - last) / FORGOTTEN_AFTER), 1.0)
+        columns[at, 1] = reward / (count + 1)
+        columns[at, 3] = np.minimum(1.0, np.log1p(heard) / np.log(11))
+        rewards, counts = (np.bincount(self.artists[at], values, minlength=int(self.artists.max()) + 1) for values in (reward, count))
+        columns[:, 2] = (rewards / (counts + 2))[self.artists]
         return columns
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -164,10 +164,12 @@ def _bounded(songs: dict[str, Memory]) -> dict[str, Memory]:
     return {key: songs[key] for key in worth[-MOST_SONGS:]}
 
 
+_NOTHING = Memory()
+
+
 def _short(memory: Memory) -> dict[str, Any]:
     """What differs from a song that nothing has befallen."""
-    nothing = asdict(Memory())
-    return {name: value for name, value in asdict(memory).items() if value != nothing[name]}
+    return {name: value for name, value in vars(memory).items() if value != getattr(_NOTHING, name)}
 
 
 def _memory(values: Mapping[str, Any]) -> Memory:

@@ -86,5 +86,11 @@ def test_flower_packs_the_app_with_all_it_needs(tmp_path: Path) -> None:
     with zipfile.ZipFile(bundles[0]) as bundle:
         names = set(bundle.namelist())
         assert sum(entry.file_size for entry in bundle.infolist()) < 10 * 2**20
-    assert {"server/app.py", "client/app.py", "model/assets/diaries.jsonl", "model/assets/compact/tokenizer.json"} <= names
+    assert {
+        "server/app.py",
+        "client/app.py",
+        "model/assets/diaries.jsonl",
+        "model/assets/compact/tokenizer.json",
+        "client/assets/songs.jsonl",
+    } <= names
     assert not [name for name in names if name.startswith(("runs/", ".venv/"))]

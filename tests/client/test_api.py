@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import csv
 import json
+import tracemalloc
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Callable
-from datetime import date
+from collections.abc import Callable, Iterator
+from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
@@ -167,6 +171,99 @@ def test_a_catalogue_of_ones_own_is_taken_in_and_stays(opened: Opened, api: Test
     assert api.post("/v1/songs/import", content=rows.encode()).json() == {"imported": 2, "skipped": 0}
     for client in (api, opened()):
         assert client.get("/v1/songs", params={"text": "나만 아는"}).json()["total"] == 1
+
+
+def test_the_shared_catalogue_comes_in_whole_with_its_attributions(api: TestClient, shared_data: Path) -> None:
+    content = (shared_data / "music" / "catalogue.csv").read_bytes()
+    told = api.post("/v1/songs/import", content=content).json()
+    assert told["imported"] == 1414
+    row = next(csv.DictReader(content.decode().splitlines()))
+    [song] = [one for one in api.get("/v1/songs", params={"text": row["title"]}).json()["songs"] if one["title"] == row["title"]]
+    assert "CC BY" in song["attribution"].upper().replace("-", " ")
+
+
+def test_a_listening_history_is_matched_with_songs_and_forgets_who_and_where(api: TestClient, home: Home) -> None:
+    song = api.get("/v1/songs", params={"limit": 1}).json()["songs"][0]
+    api.post("/v1/entries", json={"text": JOYFUL, "day": "2026-03-01", "emotion": "joy"})
+    at = int(datetime(2026, 3, 1, 12, tzinfo=UTC).timestamp())
+    brainz = [
+        {"listened_at": at, "user_name": "숨은이름", "track_metadata": {"track_name": song["title"], "artist_name": song["artist"]}}
+    ] * 3
+    spotify = {
+        "ts": "2026-03-01T12:00:00Z", "username": "숨은이름", "ip_addr_decrypted": "203.0.113.7", "conn_country": "KR", "ms_played": 240_000,
+        "master_metadata_track_name": "세상에 없는 노래", "master_metadata_album_artist_name": "없는 가수", "reason_end": "trackdone",
+    }  # fmt: skip
+    assert api.post("/v1/listens/import", content=json.dumps(brainz).encode()).json() == {"imported": 3, "skipped": 0}
+    assert api.post("/v1/listens/import", content=json.dumps([spotify]).encode()).json() == {"imported": 0, "skipped": 1}
+    kept = home.diary.kept("taste") or ""
+    assert json.loads(kept)["songs"][song["key"]]["imported"] == [3.0, 0.0, 0.0, 0.0]
+    assert "숨은이름" not in kept
+    assert "203.0.113.7" not in kept
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1, 2", b"not json", b'[{"ts": 1}', b"[" * 10_000, b'{"a":' * 10_000, b"\xff\xfe\x00"])
+def test_what_is_no_history_teaches_nothing(api: TestClient, home: Home, content: bytes) -> None:
+    answer = api.post("/v1/listens/import", content=content)
+    assert answer.status_code in (200, 422)
+    assert answer.status_code == 422 or answer.json() == {"imported": 0, "skipped": 0}
+    assert "songs" not in (home.diary.kept("taste") or "") or json.loads(home.diary.kept("taste") or "{}")["songs"] == {}
+
+
+def test_an_import_is_never_held_whole(api: TestClient) -> None:
+    """Twelve megabytes go through; what Python holds at its most is a small part of them."""
+    row = json.dumps({"listened_at": 1767225600, "track_metadata": {"track_name": "없는 노래", "artist_name": "가수", "more": "x" * 4000}})
+    rows = 3000
+    api.get("/v1/songs", params={"limit": 1})
+
+    def pieces() -> Iterator[bytes]:
+        for _ in range(rows):
+            yield f"{row}\n".encode()
+
+    scope = {
+        "type": "http", "method": "POST", "path": "/v1/listens/import", "query_string": b"", "http_version": "1.1", "scheme": "http",
+        "headers": [(b"host", b"127.0.0.1:8000"), (b"authorization", api.headers["authorization"].encode())],
+    }  # fmt: skip
+    sent: list[Any] = []
+    left = pieces()
+
+    async def receive() -> Any:
+        piece = next(left, b"")
+        return {"type": "http.request", "body": piece, "more_body": bool(piece)}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    tracemalloc.start()
+    asyncio.run(api.app(scope, receive, send))  # type: ignore[arg-type]
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert json.loads(sent[1]["body"]) == {"imported": 0, "skipped": rows}
+    assert peak < len(row) * rows / 4
+
+
+def test_insights_are_of_the_days_asked_for(api: TestClient) -> None:
+    for day, text, emotion in ((1, "산책이 즐거웠다", "joy"), (2, "눈물이 났다", "sadness"), (5, "산책이 좋았다", "joy")):
+        api.post("/v1/entries", json={"text": text, "day": f"2026-03-0{day}", "emotion": emotion})
+    told = api.get("/v1/insights").json()
+    assert [(day["day"], day["emotion"]) for day in told["calendar"]] == [
+        ("2026-03-01", "joy"),
+        ("2026-03-02", "sadness"),
+        ("2026-03-05", "joy"),
+    ]
+    assert told["recovery"] == {"days": [3], "median": 3.0, "bad_since": None}
+    assert [point["number"] for point in told["map"]] == [3, 2, 1]
+    assert sum(told["trend"][0]["probabilities"].values()) == pytest.approx(1)
+    part = api.get("/v1/insights", params={"since": "2026-03-02", "until": "2026-03-04"}).json()
+    assert [day["day"] for day in part["calendar"]] == ["2026-03-02"]
+    assert part["recovery"]["bad_since"] == "2026-03-02"
+    assert api.get("/v1/insights", params={"since": "2999-01-01"}).json()["calendar"] == []
+
+
+def test_a_name_in_the_address_that_nobody_knows_is_refused(api: TestClient) -> None:
+    answer = api.get("/v1/entries", params={"limt": 3})
+    assert answer.status_code == 422
+    assert "limit" in answer.json()["errors"][0]["rule"]
+    assert "limt" not in answer.text
 
 
 def test_what_is_no_catalogue_is_refused_and_leaves_nothing(api: TestClient, home: Home) -> None:

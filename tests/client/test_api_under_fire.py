@@ -61,17 +61,18 @@ class Fire:
     def __init__(self, api: TestClient, seed: int) -> None:
         self._api = api
         self._random = random.Random(seed)
-        self._paths = [path for path in api.get("/openapi.json").json()["paths"]]
+        self._paths = list(api.get("/openapi.json").json()["paths"])
         self.kept: dict[int, str] = {}
 
     def shoot(self) -> Any:
-        act = self._random.choice((self._write, self._write, self._rewrite, self._correct, self._forget, self._mutated, self._noise, self._noise))
-        return act()
+        """One request, and its answer."""
+        acts = (self._write, self._write, self._rewrite, self._correct, self._forget, self._mutated, self._noise, self._noise)
+        return self._random.choice(acts)()
 
     def _text(self) -> str:
         kind = self._random.randrange(6)
         if kind == 0:
-            return "".join(chr(self._random.choice((0x1F600, 0xAC00, 0x20, 0x0A, 0x200B, 0x202E, 0xFFFF, 0x10FFFF, 0x41))) for _ in range(40))
+            return "".join(self._random.choice("🙂가 \n\u200b\u202e\uffff\U0010ffffA") for _ in range(40))
         if kind == 1:
             return CANARY * self._random.randrange(1, 900)
         return f"{CANARY} 오늘은 {self._random.choice(('좋았다', '울었다', '화가 났다', '떨린다'))} {self._random.random()}"
@@ -128,14 +129,16 @@ class Fire:
         method = self._random.choice(("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE", "BREW"))
         names = ("text", "emotion", "since", "until", "limit", "offset", "entry", "mode", "count", "format", "anyway", "token", CANARY)
         query = {self._random.choice(names): self._value() for _ in range(self._random.randrange(4))}
-        headers = {"Content-Type": self._random.choice(("application/json", "text/plain", "multipart/form-data", "", "application/json; x"))}
+        kinds = ("application/json", "text/plain", "multipart/form-data", "", "application/json; x")
+        headers = {"Content-Type": self._random.choice(kinds)}
         if method in ("DELETE", "PATCH") or (method == "POST" and path == "/v1/entries"):
             path = path.replace("/v1/entries", "/v1/none")  # what is kept is counted by the other shots
-        content = self._random.choice((b"", self._junk(100).encode(), json.dumps(self._tree(4), ensure_ascii=False).encode(), CANARY.encode()))
-        return self._api.request(method, path, params=query, content=content, headers=headers)
+        content = self._random.choice(("", self._junk(100), json.dumps(self._tree(4), ensure_ascii=False), CANARY))
+        return self._api.request(method, path, params=query, content=content.encode(), headers=headers)
 
     def _value(self) -> str:
-        return self._random.choice(("joy", "1", "-1", "9" * 40, "2026-03-01", "0001-01-01", "9999-12-31", "true", "shift", CANARY, self._junk(20)))
+        sound = ("joy", "1", "2026-03-01", "0001-01-01", "9999-12-31", "true", "shift")
+        return self._random.choice((*sound, "-1", "9" * 40, CANARY, self._junk(20)))
 
     def _junk(self, length: int) -> str:
         letters = string.ascii_letters + string.digits + "%/.\\'\";<>{}[]()\u0000\u202e가ㅠ🙂 "

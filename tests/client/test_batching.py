@@ -71,6 +71,24 @@ def test_one_alone_is_read_at_once_and_what_comes_meanwhile_is_read_together() -
     assert [len(batch) for batch in reader.batches] == [1, 4, 2]
 
 
+def test_the_oldest_is_in_every_batch_beside_texts_of_about_its_length() -> None:
+    reader = Reader(open=False)
+    batches = MicroBatches(reader, most=3)
+
+    async def ask() -> None:
+        first = asyncio.create_task(batches.read("먼저"))
+        await asyncio.to_thread(reader.begun.wait, 20)
+        others = [asyncio.create_task(batches.read("가" * length)) for length in (50, 1, 2, 49, 3, 51, 90)]
+        await waiting(batches, 7)
+        reader.gate.set()
+        assert [reading.version for reading in await asyncio.gather(*others)] == [50, 1, 2, 49, 3, 51, 90]
+        await first
+
+    asyncio.run(ask())
+    batches.close()
+    assert [sorted(map(len, batch)) for batch in reader.batches] == [[2], [49, 50, 51], [1, 2, 3], [90]]
+
+
 def test_who_goes_away_before_or_during_the_reading_harms_nobody() -> None:
     reader = Reader(open=False)
     batches = MicroBatches(reader)

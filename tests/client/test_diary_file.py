@@ -96,6 +96,18 @@ def test_forgetting_empties_the_log_though_another_program_holds_the_diary_open(
         assert not log.exists() or HIDDEN.encode() not in decrypted(log, home.key)
 
 
+def test_forgetting_says_so_if_another_program_keeps_the_old_pages(home: Home) -> None:
+    number = home.diary.add(HIDDEN)
+    hasty = Diary(DiaryFile(home.root / "diary.sqlite3", home.key, patience=0.1), cache=home.cache)
+    with home.diary._file.reading() as database:
+        database.execute("SELECT * FROM entries").fetchone()
+        with pytest.raises(Refusal, match=f"entry {number} is forgotten, but its old pages are still"):
+            hasty.forget(number)
+    assert home.diary.count() == 0  # and with the last reader gone the log goes too
+    assert HIDDEN.encode() not in decrypted(home.root / "diary.sqlite3", home.key)
+    assert not (home.root / "diary.sqlite3-wal").exists()
+
+
 def test_only_the_owner_may_read_any_file(home: Home) -> None:
     with home.diary._file.writing() as database:
         database.execute("INSERT INTO documents VALUES ('a', 'b')")

@@ -46,3 +46,15 @@ def test_a_home_is_for_its_owner_only(tmp_path: Path) -> None:
     home = Home.create(tmp_path / "home", DevicePolicy())
     assert home.root.stat().st_mode & 0o077 == 0
     assert (home.root / "device.json").stat().st_mode & 0o077 == 0
+
+
+def test_a_home_whose_making_was_killed_is_finished_with_the_diary_it_has(tmp_path: Path) -> None:
+    home = Home.create(tmp_path / "home", DevicePolicy())
+    home.diary.add("첫 글")
+    (home.root / "device.json").unlink()  # it is written last
+    with pytest.raises(Refusal, match="not a Home"):
+        Home.at(home.root)
+    assert Home.create(home.root, DevicePolicy()).diary.count() == 1
+    (home.root / "device.json").unlink()
+    (home.root / "diary.sqlite3").unlink()
+    assert Home.create(home.root, DevicePolicy()).diary.count() == 0

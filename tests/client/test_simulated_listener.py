@@ -122,7 +122,7 @@ def shares() -> dict[str, float]:
 
 
 def test_after_fifty_plays_it_beats_a_list_per_emotion_by_six_points(shares: dict[str, float]) -> None:
-    """MEASURED"""
+    """Measured with these twelve: 0.66 against 0.53, and 0.36 for random songs; with forty: 0.64, 0.49, 0.37."""
     assert shares["ours"] > shares["static"] + 0.06, shares
 
 
