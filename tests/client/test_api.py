@@ -190,8 +190,9 @@ def test_a_listening_history_is_matched_with_songs_and_forgets_who_and_where(api
         {"listened_at": at, "user_name": "숨은이름", "track_metadata": {"track_name": song["title"], "artist_name": song["artist"]}}
     ] * 3
     spotify = {
-        "ts": "2026-03-01T12:00:00Z", "username": "숨은이름", "ip_addr_decrypted": "203.0.113.7", "conn_country": "KR", "ms_played": 240_000,
-        "master_metadata_track_name": "세상에 없는 노래", "master_metadata_album_artist_name": "없는 가수", "reason_end": "trackdone",
+        "ts": "2026-03-01T12:00:00Z", "username": "숨은이름", "ip_addr_decrypted": "203.0.113.7", "conn_country": "KR",
+        "ms_played": 240_000, "master_metadata_track_name": "세상에 없는 노래",
+        "master_metadata_album_artist_name": "없는 가수", "reason_end": "trackdone",
     }  # fmt: skip
     assert api.post("/v1/listens/import", content=json.dumps(brainz).encode()).json() == {"imported": 3, "skipped": 0}
     assert api.post("/v1/listens/import", content=json.dumps([spotify]).encode()).json() == {"imported": 0, "skipped": 1}
