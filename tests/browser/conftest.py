@@ -88,9 +88,9 @@ def filled(root: Path) -> Home:
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """One server process for all of these tests."""
     home = filled(tmp_path_factory.mktemp("browser") / "home")
-    process = subprocess.Popen(
-        [sys.executable, "-c", SERVE, str(home.root)], stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]
-    )
+    command = [sys.executable, "-c", SERVE, str(home.root)]
+    one_thread = os.environ | {"OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2], env=one_thread)
     with process:
         assert process.stdout is not None
         found = re.match(r"(http://127\.0\.0\.1:\d+)/\?token=", process.stdout.readline())

@@ -183,6 +183,17 @@ def test_a_month_leads_to_its_days_and_words_to_their_entries(served: Any, opene
     assert all("고양이" in line for line in page.locator("#entries .fold-text").all_inner_texts())
 
 
+def test_a_point_on_the_map_leads_to_its_entry(served: Any, opened: Callable[..., Any]) -> None:
+    page = opened("/insights").page
+    point = page.locator("#map a").first
+    number = int(point.get_attribute("href").rpartition("-")[2])
+    point.focus()
+    page.keyboard.press("Enter")
+    entry = served.home.diary.entry(number)
+    expect(page.locator(f"#entries article[data-number='{number}'] .text")).to_have_text(entry.text)
+    expect(page.locator("#found")).to_contain_text(f"{entry.day.month}월 {entry.day.day}일")
+
+
 def test_an_edited_text_is_read_anew(served: Any, opened: Callable[..., Any]) -> None:
     page = opened("/diary").page
     page.locator("#entries summary").nth(2).click()

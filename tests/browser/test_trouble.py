@@ -103,7 +103,7 @@ def test_a_failing_server_and_none_are_said_kindly_and_the_next_try_works(opened
     alert = page.get_by_role("alert")
     expect(alert).to_contain_text("이 기기가 잠시 말을 듣지 않아요")
     alert.get_by_text("자세히").click()
-    expect(alert).to_contain_text("an unexpected OSError try again")
+    expect(alert).to_contain_text("an unexpected OSError. try again")
     page.unroute("**/v1/entries")
 
     page.context.set_offline(True)

@@ -7,7 +7,7 @@ export class Problem extends Error {
   constructor(status, said = {}) {
     super(said.title ?? "");
     this.status = status;
-    this.detail = said.detail ?? "";
+    this.detail = [said.detail, ...(said.errors ?? []).map(({ at, rule }) => `${at}: ${rule}`)].filter(Boolean).join("; ");
     this.next = said.next ?? "";
   }
 
@@ -57,7 +57,7 @@ export function tell(text, { unseen = false } = {}) {
 }
 
 function warn(problem) {
-  const more = [problem.detail, problem.next].filter(Boolean).join(" ");
+  const more = [problem.detail, problem.next].filter(Boolean).join(". ");
   document.getElementById("alert").replaceChildren(
     make("div", { class: "notice warning" },
       make("p", {}, make("strong", {}, say(problem.key)), " ", say(`${problem.key}.next`)),

@@ -57,7 +57,7 @@ function mark(feeling, x, y, size) {
   return shape;
 }
 
-/** Entries by likeness: [{number, day, x, y, emotion}], each a link to its day. */
+/** Entries by likeness: [{number, day, x, y, emotion}], each a link to its entry. */
 export function map(points, width) {
   const side = Math.min(Math.max(width, 260), 460), inset = 18;
   const place = (values) => {
@@ -69,7 +69,7 @@ export function map(points, width) {
   figure.append(draw("rect", { class: "ground", x: 1, y: 1, width: side - 2, height: side - 2, rx: 14 }));
   for (const point of points) {
     const name = say("map.point", { day: day(point.day), feeling: named(point.emotion) });
-    figure.append(draw("a", { href: `/diary?day=${point.day}`, "aria-label": name }, draw("title", {}, name), mark(point.emotion, x(point.x), y(point.y), 6)));
+    figure.append(draw("a", { href: `/diary?day=${point.day}#entry-${point.number}`, "aria-label": name }, draw("title", {}, name), mark(point.emotion, x(point.x), y(point.y), 6)));
   }
   return figure;
 }

@@ -146,4 +146,9 @@ choices();
 calendar();
 look();
 const asked = new URLSearchParams(location.search).get("day");
-search(asked ? { since: asked, until: asked } : {});
+await search(asked ? { since: asked, until: asked } : {});
+const meant = page.entries.querySelector(`[data-key="${CSS.escape(location.hash.slice(1))}"]`);
+if (meant) {
+  meant.open = true;
+  meant.querySelector("summary").focus();
+}
