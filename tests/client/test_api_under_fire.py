@@ -36,6 +36,8 @@ from starlette.testclient import TestClient
 from client.home import Home
 from client.insights import korean_nouns
 
+pytestmark = pytest.mark.slow
+
 CANARY = "꼬리아홉달린여우표식"
 SEED = 20261123
 HEADERS = {"Authorization": "Bearer test-token-0123456789", "Host": "127.0.0.1:8000"}

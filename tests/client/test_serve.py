@@ -30,6 +30,8 @@ from client.reader import EmotionReader
 from client.serve import Address, configured
 from model.refusal import Refusal
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 CANARY = "꼬리아홉달린여우표식"
 Installed = Callable[[Path], Home]
