@@ -96,8 +96,9 @@ def ours(folder: Path) -> FastAPI:
     reader = EmotionReader(home)
     if find_spec("client.api") is not None:
         from client.api import create_app
+        from client.music import bundled_songs
 
-        return create_app(home, reader=reader, songs=(), token=TOKEN)
+        return create_app(home, reader=reader, songs=bundled_songs(), token=TOKEN)
     app = FastAPI()
 
     @app.post("/v1/predict")
