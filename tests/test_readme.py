@@ -49,7 +49,7 @@ def test_the_figures_of_the_tuning_table_are_the_models_own() -> None:
     for tuning in ("head", "lora", "top2", "full"):
         weights = tuned_classifier(RunSettings(tuning=tuning)).read()
         [row] = [line for line in README.splitlines() if line.startswith(f"| `{tuning}`")]
-        assert f"{weights.size:,}, {weights.megabytes:.3g}" in row.replace("0.40", "0.398").replace("0.27", "0.267")
+        assert f"{weights.size:,}, {weights.megabytes:.3g}" in row
 
 
 @pytest.mark.slow
