@@ -27,7 +27,7 @@ def finished(small: Small, tmp_path: Path) -> Callable[..., Path]:
 
 
 def test_the_figures_for_entries_are_those_of_the_largest_ledger_and_a_second_library_agrees(finished: Callable[..., Path]) -> None:
-    folder = finished(privacy="example", rounds=2)
+    folder = finished(privacy="example", rounds=2, sampling_rate=0.25)
     [promise] = privacy_report(folder).promises
     assert promise.spent == largest_epsilon(folder.with_name("run.people"), 3)
     assert promise.steps == 2 * 4
