@@ -28,6 +28,8 @@ app.add_typer(client_commands, name="client")
 SET_BY_COMMAND = ("people", "out")
 COMPARED = {"privacy": "none", "fraction_evaluate": 0.0}
 """Where `healing compare` has other defaults: it compares models, and only the server's own test scores them."""
+SWEPT = {"fraction_evaluate": 0.0}
+"""Where `healing sweep` has other defaults."""
 AUDITED = {"local_epochs": 5, "rounds": 1, "max_tokens": 40, "learning_rate": 1e-3}
 """Where `healing audit` has other defaults: one round of a device that trains without collapsing, on entries cut short."""
 
@@ -100,6 +102,40 @@ def compare(
     if standing.cells:
         write_results(standing)
     show_end(console, standing)
+    if standing.interrupted:
+        raise typer.Exit(130)
+
+
+def sweep(
+    epsilon: Annotated[str, typer.Option(help="privacy budgets to run at, with commas; inf: without privacy")] = "inf,16,8,4,2,1",
+    units: Annotated[
+        str, typer.Option(help="what is protected: example (every entry), user (every person), or both with a comma")
+    ] = "example,user",
+    seeds: Annotated[int, typer.Option(help="how many seeds, from --seed on; the table has their mean and spread")] = 3,
+    out: Annotated[
+        Path | None, typer.Option(help="folder for the results instead of runs/<time>-sweep; one that was begun goes on")
+    ] = None,
+    **options: Any,
+) -> None:
+    """Run the same federation at several privacy budgets, and print what each keeps of the run without privacy.
+
+    All runs share the settings below but for privacy and epsilon. Finished runs are kept: Ctrl-C or a crash loses one,
+    and the same command with --out FOLDER goes on. Results: sweep.md, sweep.json and the curve, sweep.svg.
+    """
+    settings = RunSettings(**options)
+    from simulation.compare import compare as run_comparison
+    from simulation.curve_report import show_curve, write_curve
+    from simulation.privacy_curve import prepare_sweep
+    from simulation.run import run_folder
+    from simulation.standings import ComparisonProgress, show_start
+
+    comparison = prepare_sweep(settings, epsilons=epsilon, units=units, seeds=seeds)
+    show_start(console, comparison)
+    with ComparisonProgress(console, comparison) as progress:
+        standing = run_comparison(comparison, out or run_folder("sweep"), on_progress=progress.update)
+    if standing.cells:
+        write_curve(standing)
+    show_curve(console, standing)
     if standing.interrupted:
         raise typer.Exit(130)
 
@@ -200,6 +236,7 @@ def _with_settings_as_options(
 
 app.command()(_with_settings_as_options(simulate))
 app.command()(_with_settings_as_options(compare, without=("model", *SET_BY_COMMAND), defaults=COMPARED))
+app.command()(_with_settings_as_options(sweep, without=("privacy", "epsilon", "user_epsilon", *SET_BY_COMMAND), defaults=SWEPT))
 app.command()(_with_settings_as_options(audit, without=("tuning", "dropout", *SET_BY_COMMAND), defaults=AUDITED))
 
 

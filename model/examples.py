@@ -24,6 +24,7 @@ from model.settings import BUNDLED, RunSettings
 
 TEXT_COLUMNS = ("text", "sentence", "document", "content", "entry", "diary", "문장", "내용", "일기", "본문")
 LABEL_COLUMNS = ("emotion", "label", "labels", "감정", "sentiment", "라벨")
+RATING_COLUMNS = ("rating", "score", "평점", "별점")
 AUTHOR_COLUMNS = ("author", "user", "writer", "person", "client", "작성자", "글쓴이")
 
 KOTE_EMOTIONS: dict[int, Emotion] = {
@@ -46,6 +47,13 @@ GOEMOTIONS: dict[int, Emotion] = {
 }
 """GoEmotions: joy, amusement, excitement, gratitude, love, pride, relief; sadness, grief, disappointment, remorse; anger,
 annoyance, disgust; fear, nervousness. A row counts if it names exactly one group, whatever else it names."""
+
+MOST_ANGRY, LEAST_GLAD, MOST_RATING = 4, 9, 10
+"""NSMC: a rating of 9 or 10 is read as joy, 1 to 4 as anger, and what lies between is outside the rule.
+
+A reviewer's sentiment stands in for two of the four emotions: a bad film angers, by and large, but its review may as well be sad
+or bored, so such data measures training over many real authors and no model of four feelings.
+"""
 
 csv.field_size_limit(10 * 1024 * 1024)
 
@@ -77,7 +85,7 @@ class Corpus:
     bad_rows: tuple[tuple[int, str], ...] = ()
     """Line number and reason of each unreadable row."""
     outside_rule: int = 0
-    """Rows of KOTE or GoEmotions that do not name exactly one of the four emotions."""
+    """Rows of KOTE or GoEmotions that do not name exactly one of the four emotions; of NSMC, ratings between."""
     also_tested: int = 0
     """Rows left out of training because the same sentence stands in the test data."""
 
@@ -114,7 +122,7 @@ def test_examples(settings: RunSettings) -> Corpus:
 
 
 def read_examples(source: str, *, data_format: str = "auto", columns: Columns = Columns()) -> Corpus:
-    """Read labelled sentences from a file (TSV, CSV, JSONL, Parquet, KOTE, GoEmotions), or from a hub data set by name.
+    """Read labelled sentences from a file (TSV, CSV, JSONL, Parquet, KOTE, GoEmotions, NSMC), or from a hub data set by name.
 
     Raises :class:`Refusal` for a missing or empty file, an encoding that is not UTF-8, columns that cannot be found
     and labels that are none of the four emotions. Rows without text or with the wrong number of fields are counted.
@@ -132,10 +140,13 @@ def read_examples(source: str, *, data_format: str = "auto", columns: Columns = 
         for name, (cells_of, rule) in _NUMBERED.items():
             if data_format == name or (data_format == "auto" and _looks_numbered(path, cells_of)):
                 return _read_numbered(path, cells_of, rule, name)
-        suffix = f".{data_format}" if data_format != "auto" else path.suffix.lower()
+        suffix = path.suffix.lower() if data_format in ("auto", "nsmc") else f".{data_format}"
         if suffix not in _READERS:
-            raise Refusal(f"'{source}' ends in '{path.suffix}'; rename it or say data-format tsv, csv, jsonl, parquet, kote or goemotions")
-        return _from_rows(source, _READERS[suffix](path), columns)
+            raise Refusal(
+                f"'{source}' ends in '{path.suffix}'; rename it to end in {', '.join(_READERS)}, "
+                "or say data-format tsv, csv, jsonl, parquet, kote or goemotions"
+            )
+        return _from_rows(source, _READERS[suffix](path), columns, BY_RATING if data_format == "nsmc" else BY_NAME)
     except UnicodeDecodeError:
         convert = f"iconv -f cp949 -t utf-8 '{path.name}' > 'utf8-{path.name}'"
         raise Refusal(f"'{source}' is not UTF-8 (byte {_first_bad_byte(path)}); convert it, for example: {convert}") from None
@@ -224,19 +235,41 @@ def _hold_out(corpus: Corpus, seed: int) -> tuple[Corpus, Corpus]:
     )
 
 
+@dataclass(frozen=True)
+class Labelling:
+    """How a row's label names an emotion: the column's usual names, and what a value of it means (None: it is outside the rule)."""
+
+    columns: tuple[str, ...]
+    emotion_of: Callable[[str], Emotion | None]
+
+
+def rated(rating: str) -> Emotion | None:
+    """The emotion that a rating of 1 to 10 stands for; see :data:`MOST_ANGRY`."""
+    number = re.fullmatch(r"(\d{1,2})(\.0+)?", rating.strip())
+    if number is None or not 1 <= int(number[1]) <= MOST_RATING:
+        raise Refusal(f"the rating is not a whole number from 1 to {MOST_RATING}; use data-format auto if the label is an emotion's name")
+    if int(number[1]) >= LEAST_GLAD:
+        return Emotion.JOY
+    return Emotion.ANGER if int(number[1]) <= MOST_ANGRY else None
+
+
+BY_NAME = Labelling(LABEL_COLUMNS, Emotion.named)
+BY_RATING = Labelling(RATING_COLUMNS, rated)
+
 Row = tuple[int, dict[str, Any] | None]
 """Line number, and the row by column name; None if it could not be read."""
 
 
-def _from_rows(source: str, rows: Iterator[Row], columns: Columns) -> Corpus:
+def _from_rows(source: str, rows: Iterator[Row], columns: Columns, labelling: Labelling = BY_NAME) -> Corpus:
     examples: list[Example] = []
     bad: list[tuple[int, str]] = []
+    outside = 0
     names: tuple[str, str, str] | None = None
     for number, row in rows:
         if row is None:
             bad.append((number, "cannot be read as a row"))
             continue
-        names = names or _find_columns(source, list(row), columns)
+        names = names or _find_columns(source, list(row), columns, labelling.columns)
         text, label = row.get(names[0]), row.get(names[1])
         if not isinstance(text, str) or not text.strip():
             bad.append((number, "no text"))
@@ -244,11 +277,13 @@ def _from_rows(source: str, rows: Iterator[Row], columns: Columns) -> Corpus:
             bad.append((number, "half a character"))
         elif label is None or not str(label).strip():
             bad.append((number, "no label"))
+        elif (emotion := _label(source, number, str(label), labelling)) is None:
+            outside += 1
         else:
             column = names[2] or next((key for key in row if str(key).strip().casefold() in AUTHOR_COLUMNS), "")
             author = str(row.get(column) or "")
-            examples.append(Example(text.strip(), _label(source, number, str(label)), author))
-    return _not_empty(Corpus(tuple(examples), source, tuple(bad)))
+            examples.append(Example(text.strip(), emotion, author))
+    return _not_empty(Corpus(tuple(examples), source, tuple(bad), outside))
 
 
 def _not_empty(corpus: Corpus) -> Corpus:
@@ -257,14 +292,14 @@ def _not_empty(corpus: Corpus) -> Corpus:
     return corpus
 
 
-def _label(source: str, number: int, label: str) -> Emotion:
+def _label(source: str, number: int, label: str, labelling: Labelling) -> Emotion | None:
     try:
-        return Emotion.named(label)
+        return labelling.emotion_of(label)
     except Refusal as error:
         raise Refusal(f"'{source}' line {number}: {error}, or name the label's column with label-column") from None
 
 
-def _find_columns(source: str, found: list[str], columns: Columns) -> tuple[str, str, str]:
+def _find_columns(source: str, found: list[str], columns: Columns, labels: tuple[str, ...]) -> tuple[str, str, str]:
     def find(kind: str, wanted: str, usual: tuple[str, ...]) -> str:
         if wanted:
             if wanted not in found:
@@ -278,7 +313,7 @@ def _find_columns(source: str, found: list[str], columns: Columns) -> tuple[str,
 
     return (
         find("text", columns.text, TEXT_COLUMNS),
-        find("label", columns.label, LABEL_COLUMNS),
+        find("label", columns.label, labels),
         find("author", columns.author, AUTHOR_COLUMNS),
     )
 

@@ -64,8 +64,13 @@ class Scores:
 
     @property
     def macro_f1(self) -> float:
-        """Unweighted mean of the classes' F1."""
-        return float(np.mean(self.f1))
+        """Unweighted mean of F1 over the classes that have an entry.
+
+        Where all four do, that is the usual mean. Over data of two classes, a class without an entry would be an F1 of 0
+        whatever the model says, and halve the figure; an entry that is read as such a class is missed by its own all the same.
+        """
+        occurring = [f1 for f1, row in zip(self.f1, self.confusion, strict=True) if row.any()]
+        return float(np.mean(occurring)) if occurring else 0.0
 
     def summary(self) -> dict[str, Any]:
         """Everything as plain JSON values, per-class figures under the English names."""

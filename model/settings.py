@@ -25,7 +25,7 @@ STRATEGIES = ("fedavg", "fedprox", "fedadam", "median", "trimmed-mean", "multi-k
 AGGREGATIONS = ("plain", "masked", "encrypted")
 ROBUST = ("median", "trimmed-mean", "multi-krum")
 """Strategies that compare single updates."""
-FORMATS = ("auto", "tsv", "csv", "jsonl", "parquet", "kote", "goemotions")
+FORMATS = ("auto", "tsv", "csv", "jsonl", "parquet", "kote", "goemotions", "nsmc")
 CLASS_WEIGHTS = ("none", "balanced")
 
 
@@ -49,7 +49,9 @@ class RunSettings:
         BUNDLED, "training data: samples (bundled diaries), a TSV, CSV, JSONL or Parquet file, a hub id, or several of these with commas"
     )
     test_data: str = _option("", "test data; empty: the bundled test authors, or a fifth held out of --data")
-    data_format: str = _option("auto", "auto, tsv, csv, jsonl, parquet, kote or goemotions (the last two by label numbers)")
+    data_format: str = _option(
+        "auto", "auto, tsv, csv, jsonl, parquet, kote or goemotions (these two by label numbers), or nsmc (ratings of 1 to 10)"
+    )
     text_column: str = _option("", "column that holds the text; empty: guessed")
     label_column: str = _option("", "column that holds the emotion; empty: guessed")
     author_column: str = _option("", "column that names the author; empty: guessed")

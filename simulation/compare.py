@@ -39,7 +39,7 @@ from model.refusal import Refusal
 from model.scores import Scores
 from model.settings import RunSettings
 from model.training import labelled_entries, labels, local_generator, train_plainly
-from model.tuning import tuned_classifier
+from model.tuning import TrunkCache, tuned_classifier
 from server.app import starting_weights
 from server.journal import Journal, finite_or_none
 from simulation.partition import partition
@@ -101,7 +101,8 @@ class Task:
         """Name of the cell's file."""
         if self.way == FLOOR:
             return f"{self.model}-s{self.settings.seed}.json"
-        return f"{_plain_name(self.model)}-{self.way}-d{self.settings.dropout}-s{self.settings.seed}.json"
+        promised = "".join(f"-{privacy}-e{epsilon}" for privacy, epsilon in promises_of(self.settings))
+        return f"{_plain_name(self.model)}-{self.way}-d{self.settings.dropout}{promised}-s{self.settings.seed}.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,8 +119,13 @@ class Result:
     """Training as a whole: the frozen trunk's one pass included; in a federation also sending, averaging, a score a round."""
     mb_per_round: float | None = None
     epsilon: float | None = None
+    """The largest that any person's own ledger has counted; of example-level privacy."""
+    user_epsilon: float | None = None
+    """What the population's ledger has counted; of user-level privacy."""
     lost_answers: int = 0
     macro_f1_by_round: list[float] = field(default_factory=list)
+    accuracy_by_person: list[float] = field(default_factory=list)
+    """Of the final model on each person's own entries, which it was trained on; lowest first."""
 
     @property
     def scores(self) -> Scores:
@@ -151,7 +157,10 @@ class Contestant:
     @property
     def name(self) -> str:
         """For a person."""
-        return self.model if self.way == FLOOR else f"{self.model}, {self.way}, dropout {self.settings.dropout:g}"
+        if self.way == FLOOR:
+            return self.model
+        promised = "".join(f", {privacy} epsilon {epsilon}" for privacy, epsilon in promises_of(self.settings))
+        return f"{self.model}, {self.way}, dropout {self.settings.dropout:g}{promised}"
 
 
 @dataclass(frozen=True)
@@ -230,22 +239,34 @@ def prepare_comparison(
     """Read the data, build every model once: everything that can be refused, and nothing on disk, and nothing downloaded."""
     if only not in WAYS:
         raise Refusal(f"only is '{only}'; choose one of {', '.join(WAYS)}")
-    if not 1 <= seeds <= MOST_SEEDS:
-        raise Refusal(f"seeds is {seeds}; it must be at least 1 and at most {MOST_SEEDS}")
-    numbers = tuple(range(settings.seed, settings.seed + seeds))
-    splits = {seed: _split(replace(settings, seed=seed)) for seed in numbers}
+    splits = splits_of(settings, seeds)
     rates = _dropouts(dropouts, settings)
     present, left_out = _present(models)
-    contestants = [one for model in present for one in _contestants(model, WAYS[only], rates, settings)]
+    contestants = [one for model in present for one in contestants_of(model, WAYS[only], rates, settings)]
     if not contestants:
         raise Refusal(f"no contestant is left: {'; '.join(f'{model}: {why}' for model, why in left_out.items())}")
     if TFIDF in present:
         _require_two_emotions(splits)
     federated = next((one for one in contestants if one.way == FEDERATED), None)
     if federated is not None:
-        for seed in numbers:
+        for seed in splits:
             prepare(replace(federated.settings, seed=seed))  # who holds what, and whether the plan covers the largest diary
-    return Comparison(settings, numbers, tuple(contestants), splits, left_out)
+    return Comparison(settings, tuple(splits), tuple(contestants), splits, left_out)
+
+
+def splits_of(settings: RunSettings, seeds: int) -> dict[int, Split]:
+    """What each of so many seeds, from the settings' own on, trains on and is scored on."""
+    if not 1 <= seeds <= MOST_SEEDS:
+        raise Refusal(f"seeds is {seeds}; it must be at least 1 and at most {MOST_SEEDS}")
+    by_seed = [replace(settings, seed=seed) for seed in range(settings.seed, settings.seed + seeds)]
+    return {one.seed: Split(training_examples(one), test_examples(one)) for one in by_seed}
+
+
+def promises_of(settings: RunSettings) -> list[tuple[str, str]]:
+    """The kinds of privacy that a run promises, each with its epsilon as a person writes it; empty without privacy."""
+    promised = {"example": settings.epsilon} if settings.protects_entries else {}
+    promised |= {"user": settings.user_epsilon} if settings.protects_people else {}
+    return [(privacy, str(epsilon).removesuffix(".0")) for privacy, epsilon in promised.items()]
 
 
 # the three ways to learn
@@ -311,14 +332,15 @@ def _federated(settings: RunSettings, split: Split, folder: Path, tell: Tell) ->
         finished = run_experiment(prepared, running, on_progress=told)
         if finished.interrupted:
             raise KeyboardInterrupt
-        held = [one for number in range(settings.clients) for one in Home(virtual_home(finished.people, number)).diary.labelled()]
-        if (digest(held), digest(prepared.test.examples)) != split.digests:
+        homes = [Home(virtual_home(finished.people, number)) for number in range(settings.clients)]
+        if (digest([one for home in homes for one in home.diary.labelled()]), digest(prepared.test.examples)) != split.digests:
             raise Refusal("the data changed while the comparison ran, so its rows would not be of the same entries; start a new one")
         if not any(record.clients for record in finished.rounds):
             raise Refusal(
                 f"nobody trained in {len(finished.rounds)} rounds of {settings.model}; see why: healing simulate --model {settings.model}"
             )
         scores = json.loads((running / "scores.json").read_bytes())
+        by_person = _accuracies(settings, Journal(running), homes)
     finally:
         _forget_run(running)
     return Result(
@@ -329,9 +351,26 @@ def _federated(settings: RunSettings, split: Split, folder: Path, tell: Tell) ->
         seconds=sum(record.seconds for record in finished.rounds),
         mb_per_round=max(record.mb_sent_per_client for record in finished.rounds),
         epsilon=finite_or_none(finished.epsilon),
+        user_epsilon=finished.rounds[-1].user_epsilon,
         lost_answers=sum(sum(record.declined.values()) + len(record.refused) for record in finished.rounds),
         macro_f1_by_round=[record.macro_f1 for record in finished.rounds],
+        accuracy_by_person=by_person,
     )
+
+
+def _accuracies(settings: RunSettings, journal: Journal, homes: Sequence[Home]) -> list[float]:
+    """Of the final model on each person's own entries, lowest first."""
+    classifier = tuned_classifier(settings)
+    newest = journal.checkpoints.latest()
+    if newest is not None:
+        classifier.write(journal.checkpoints.load(newest))
+
+    def accuracy(home: Home) -> float:
+        entries = home.diary.labelled()
+        rows = TrunkCache(home.cache, classifier, settings).rows(texts(entries))
+        return classifier.score(rows, labels(entries)).accuracy
+
+    return sorted(map(accuracy, homes))
 
 
 def _telling(on_progress: OnProgress, moment: Moment) -> Tell:
@@ -410,7 +449,7 @@ def _dropouts(named: str, settings: RunSettings) -> list[float]:
     return [replace(settings, dropout=rate).dropout for rate in dict.fromkeys(rates)] or [settings.dropout]
 
 
-def _contestants(model: str, ways: Sequence[str], rates: Sequence[float], settings: RunSettings) -> list[Contestant]:
+def contestants_of(model: str, ways: Sequence[str], rates: Sequence[float], settings: RunSettings) -> list[Contestant]:
     """One model's rows. It is built once, and let go: what cannot be built is refused before anything is trained."""
     if model == TFIDF:
         return [Contestant(model, FLOOR, settings)]
@@ -418,10 +457,6 @@ def _contestants(model: str, ways: Sequence[str], rates: Sequence[float], settin
     classifier = _started(own)
     settings_of = {FEDERATED: own, CENTRALISED: replace(own, privacy="none")}
     return [Contestant(model, way, replace(settings_of[way], dropout=rate), classifier.base_digest) for way in ways for rate in rates]
-
-
-def _split(settings: RunSettings) -> Split:
-    return Split(training_examples(settings), test_examples(settings))
 
 
 def _require_two_emotions(splits: dict[int, Split]) -> None:

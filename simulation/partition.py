@@ -47,9 +47,12 @@ def by_author(examples: Sequence[Example], clients: int, rng: np.random.Generato
         )
     if len(authors) < clients:
         raise Refusal(f"partition 'author' has {len(authors)} authors for {clients} clients; use fewer clients, or iid or dirichlet")
+    rows_of: dict[str, list[int]] = {author: [] for author in authors}
+    for row, example in enumerate(examples):
+        rows_of[example.author].append(row)
     parts: Partition = [[] for _ in range(clients)]
     for author in rng.permutation(authors).tolist():
-        min(parts, key=len).extend(row for row, example in enumerate(examples) if example.author == author)
+        min(parts, key=len).extend(rows_of[author])
     return parts
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import json
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -41,6 +41,7 @@ from simulation.compare import (
     Result,
     Standing,
     passes_of,
+    promises_of,
 )
 
 
@@ -74,6 +75,7 @@ COLUMNS = (
     Column("seconds_per_epoch", "seconds per epoch", "s an\nepoch", _seconds_per_epoch, ".3g"),
 )
 MACRO_F1 = COLUMNS[0]
+CROSS_ENTROPY, ACCURACY = (next(column for column in COLUMNS if column.key == key) for key in ("cross_entropy", "accuracy"))
 
 
 @dataclass(frozen=True)
@@ -114,9 +116,15 @@ class Row:
 
     @property
     def privacy(self) -> str:
-        """None, or the largest epsilon of any person at any seed."""
-        spent = [cell.result.epsilon for cell in self.cells if cell.result.epsilon is not None]
-        return f"epsilon {max(spent):.2f}" if spent else "none"
+        """None, or the largest epsilon of any person, or else of the population, at any seed."""
+        return f"epsilon {self.spent:.2f}" if self.spent is not None else "none"
+
+    @property
+    def spent(self) -> float | None:
+        """The largest epsilon that a ledger has counted at any seed: any person's own, or else the population's."""
+        results = [cell.result for cell in self.cells]
+        by_person, by_all = [one.epsilon for one in results], [one.user_epsilon for one in results]
+        return max((epsilon for epsilon in (by_person if any(by_person) else by_all) if epsilon is not None), default=None)
 
 
 def rows_of(standing: Standing) -> list[Row]:
@@ -132,21 +140,30 @@ def rows_of(standing: Standing) -> list[Row]:
 
 def write_results(standing: Standing) -> None:
     """``compare.json`` (everything), ``compare.md`` and ``compare.svg`` in the comparison's folder."""
-    rows, comparison = rows_of(standing), standing.comparison
+    rows = rows_of(standing)
+    content = {
+        "exceptions": EXCEPTIONS,
+        "left_out": standing.comparison.left_out,
+        "notes": notes(standing),
+        "rows": [_row_values(row) for row in rows],
+    }
+    keep(standing, "compare", content, markdown=_markdown(standing), picture=_picture(rows))
+
+
+def keep(standing: Standing, name: str, content: dict[str, Any], *, markdown: str, picture: str) -> None:
+    """``<name>.json`` (the content, with settings and every cell), ``.md`` and ``.svg`` in the folder."""
+    comparison = standing.comparison
     content = {
         "cells_finished": len(standing.cells),
         "cells_asked_for": comparison.cells,
         "settings": asdict(comparison.settings),
-        "exceptions": EXCEPTIONS,
         "seeds": comparison.seeds,
-        "left_out": comparison.left_out,
-        "notes": notes(standing),
-        "rows": [_row_values(row) for row in rows],
+        **content,
         "cells": [asdict(cell) | {"scores": cell.result.scores.summary()} for cell in standing.cells],
     }
-    write_durably(standing.folder / "compare.json", json.dumps(content, indent=1, ensure_ascii=False).encode())
-    write_durably(standing.folder / "compare.md", _markdown(standing).encode())
-    write_durably(standing.folder / "compare.svg", _picture(rows).encode())
+    write_durably(standing.folder / f"{name}.json", json.dumps(content, indent=1, ensure_ascii=False).encode())
+    write_durably(standing.folder / f"{name}.md", markdown.encode())
+    write_durably(standing.folder / f"{name}.svg", picture.encode())
 
 
 def notes(standing: Standing) -> list[str]:
@@ -154,7 +171,7 @@ def notes(standing: Standing) -> list[str]:
     comparison, rows = standing.comparison, rows_of(standing)
     ways = {row.contestant.way for row in rows}
     return [
-        _about_data(comparison),
+        about_data(comparison),
         *([_about_federated(comparison.settings)] if FEDERATED in ways else []),
         *([_about_centralised(comparison.settings)] if CENTRALISED in ways else []),
         *([_about_floor()] if FLOOR in ways else []),
@@ -184,10 +201,15 @@ def show_end(console: Console, standing: Standing) -> None:
     if not standing.cells:
         console.print("stopped before the first contestant was finished; nothing was kept")
         return
-    console.print(_table(rows_of(standing)))
-    for line in notes(standing):
-        console.print(line, soft_wrap=True, highlight=False, style="dim")
-    for line in closing_lines(standing):
+    show_table(console, _table(rows_of(standing)), notes(standing), closing_lines(standing))
+
+
+def show_table(console: Console, table: Table, notes: Sequence[str], lines: Sequence[str]) -> None:
+    """A table, what must be known to read it, and what it says."""
+    console.print(table)
+    for note in notes:
+        console.print(note, soft_wrap=True, highlight=False, style="dim")
+    for line in lines:
         console.print(line, soft_wrap=True, highlight=False)
 
 
@@ -199,16 +221,21 @@ def closing_lines(standing: Standing) -> list[str]:
     if TFIDF in by_name and len(by_name) > 1:
         lines[0] += ", the floor, which no model beat" if best == TFIDF else f", {by_name[best] - by_name[TFIDF]:.3f} above the floor"
     for one in standing.comparison.contestants:
-        other = replace(one, way=CENTRALISED).name
+        other = replace(one, way=CENTRALISED, settings=replace(one.settings, privacy="none")).name
         if one.way == FEDERATED and one.name in by_name and other in by_name:
             lines.append(f"{one.name}: macro-F1 {by_name[one.name] - by_name[other]:+.3f} against centralised")
-    lines.append(f"results: {standing.folder} (compare.md, compare.json, compare.svg; cells/ holds a file for each contestant and seed)")
+    return [*lines, *what_next(standing, "compare", "more --seeds, --dropouts or --models")]
+
+
+def what_next(standing: Standing, name: str, more: str) -> list[str]:
+    """Where the results lie, and the command that goes on from here."""
+    lines = [f"results: {standing.folder} ({name}.md, {name}.json, {name}.svg; cells/ holds a file for each contestant and seed)"]
     done, asked = len(standing.cells), standing.comparison.cells
     if done < asked:
         lines.append(f"stopped after {done} of {asked} cells; every finished one is kept")
         lines.append(f"next: the same command with --out {standing.folder} goes on from here")
     else:
-        lines.append(f"next: more --seeds, --dropouts or --models by the same command with --out {standing.folder} keep what is there")
+        lines.append(f"next: {more} by the same command with --out {standing.folder} keep what is there")
     return lines
 
 
@@ -240,7 +267,7 @@ class ComparisonProgress:
             self._console.print(f"{name}: macro-F1 {result.scores.macro_f1:.3f}, {when}", highlight=False, soft_wrap=True)
 
 
-def _about_data(comparison: Comparison) -> str:
+def about_data(comparison: Comparison) -> str:
     settings = comparison.settings
     sizes = {f"{len(split.train.examples):,} training and {len(split.test.examples):,} test" for split in comparison.splits.values()}
     held_out = "" if settings.test_data or settings.data == BUNDLED else ", and which fifth of the data is held out for the test"
@@ -253,10 +280,15 @@ def _about_data(comparison: Comparison) -> str:
 
 
 def _about_federated(settings: RunSettings) -> str:
-    promise = "none" if settings.privacy == "none" else f"{settings.privacy}, epsilon {settings.epsilon:g} at delta {settings.delta:g}"
+    promised = " and ".join(f"{privacy} epsilon {epsilon}" for privacy, epsilon in promises_of(settings)) or "none"
+    return f"federated: {about_federation(settings)}, privacy {promised}."
+
+
+def about_federation(settings: RunSettings) -> str:
+    """How a federated run goes, its privacy aside."""
     return (
-        f"federated: {settings.clients} people, {settings.clients_per_round} of them in each of {settings.rounds} rounds, "
-        f"local-epochs {settings.local_epochs}, tuning {settings.tuning}, {settings.update_precision} updates, privacy {promise}."
+        f"{settings.clients} people, {settings.clients_per_round} of them in each of {settings.rounds} rounds, "
+        f"local-epochs {settings.local_epochs}, tuning {settings.tuning}, {settings.update_precision} updates"
     )
 
 
@@ -299,30 +331,41 @@ def _row_values(row: Row) -> dict[str, Any]:
     }
 
 
-def _written(row: Row, column: Column, between: str) -> str:
+def written(row: Row, column: Column, between: str) -> str:
+    """Mean and spread over the seeds, with ``between`` between them."""
     mean, spread = row.mean(column), row.spread(column)
     if mean is None:
         return "-"
     return f"{mean:{column.form}}" + (f"{between}{spread:{column.form}}" if spread is not None and column.spread else "")
 
 
+def markdown_table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Its lines."""
+    return ["| " + " | ".join(titles) + " |", "|" + "---|" * len(titles), *("| " + " | ".join(row) + " |" for row in rows)]
+
+
+def unfinished(standing: Standing) -> list[str]:
+    """A paragraph that says so where cells are missing."""
+    done, asked = len(standing.cells), standing.comparison.cells
+    return [f"Unfinished: {done} of {asked} cells.", ""] if done < asked else []
+
+
 def _markdown(standing: Standing) -> str:
-    rows, asked = rows_of(standing), standing.comparison.cells
+    rows = rows_of(standing)
     titles = ["model", "trained", "dropout", "privacy", "seeds", *(column.title for column in COLUMNS)]
-    lines = ["# Comparison of models", ""]
-    lines += [f"Unfinished: {len(standing.cells)} of {asked} cells.", ""] if len(standing.cells) < asked else []
-    lines += ["| " + " | ".join(titles) + " |", "|" + "---|" * len(titles)]
+    table = []
     for row in rows:
         one = row.contestant
         dropout = "-" if one.way == FLOOR else f"{one.settings.dropout:g}"
         cells = [one.model.replace("|", "\\|"), one.way, dropout, row.privacy, str(len(row.cells))]
-        lines.append("| " + " | ".join([*cells, *(_written(row, column, " ± ") for column in COLUMNS)]) + " |")
+        table.append([*cells, *(written(row, column, " ± ") for column in COLUMNS)])
+    lines = ["# Comparison of models", "", *unfinished(standing), *markdown_table(titles, table)]
     lines += ["", *(f"- {note}" for note in notes(standing)), "", "![macro-F1](compare.svg)", ""]
     lines += ["## Confusion", "", "Rows are the true emotion, columns the predicted one.", ""]
     names = [emotion.ko for emotion in EMOTIONS]
     for row in rows:
-        lines += [f"{row.contestant.name}:", "", "| | " + " | ".join(names) + " |", "|" + "---|" * (len(names) + 1)]
-        lines += [f"| {name} | " + " | ".join(map(str, counts)) + " |" for name, counts in zip(names, row.confusion, strict=True)]
+        counted = [[name, *map(str, counts)] for name, counts in zip(names, row.confusion, strict=True)]
+        lines += [f"{row.contestant.name}:", "", *markdown_table(["", *names], counted)]
         lines.append("")
     return "\n".join(lines)
 
@@ -339,7 +382,7 @@ def _table(rows: Sequence[Row]) -> Table:
         name = [one.model if one.model in MODELS else Path(one.model).name, one.way]
         name += [f"dropout {one.settings.dropout:g}"] if swept and one.way != FLOOR else []
         name += [row.privacy] if row.privacy != "none" else []
-        figures = [_written(row, column, "\n±") if column.form == ".3f" else _short(row.mean(column)) for column in COLUMNS]
+        figures = [written(row, column, "\n±") if column.form == ".3f" else _short(row.mean(column)) for column in COLUMNS]
         table.add_row("\n".join(name), *figures)
     return table
 
@@ -370,6 +413,6 @@ def _picture(rows: Sequence[Row]) -> str:
             f'<text x="{left - 8}" y="{top + 14}" text-anchor="end">{html.escape(row.contestant.name[-38:])}</text>',
             f'<rect x="{left}" y="{top}" width="{width * mean:.1f}" height="18" fill="{COLOURS[row.contestant.way]}"/>',
             f'<path d="M{low:.1f} {top + 9}H{high:.1f}" stroke="black"/>',
-            f'<text x="{high + 6:.1f}" y="{top + 14}">{_written(row, MACRO_F1, " ± ")}</text>',
+            f'<text x="{high + 6:.1f}" y="{top + 14}">{written(row, MACRO_F1, " ± ")}</text>',
         ]
     return "\n".join([*parts, "</svg>", ""])

@@ -275,6 +275,43 @@ def test_a_folder_is_refused_with_what_to_name_instead(tmp_path: Path) -> None:
     assert ".jsonl" in words
 
 
+# NSMC
+
+
+def test_a_rating_is_read_as_joy_or_anger_and_what_lies_between_is_counted(tmp_path: Path) -> None:
+    source = write(tmp_path / "reviews.tsv", "document\tauthor\trating\n" + "".join(f"평 {n}\ta{n % 2}\t{n}\n" for n in range(1, 11)))
+    corpus = read_examples(str(source), data_format="nsmc")
+    assert [(int(example.text.split()[1]), example.emotion.en, example.author) for example in corpus.examples] == [
+        (1, "anger", "a1"), (2, "anger", "a0"), (3, "anger", "a1"), (4, "anger", "a0"), (9, "joy", "a1"), (10, "joy", "a0"),
+    ]  # fmt: skip
+    assert corpus.outside_rule == 4
+    assert "4 rows left out" in corpus.account()
+
+
+def test_ratings_are_read_from_parquet_as_whole_numbers_or_floats_and_a_row_without_text_is_bad(tmp_path: Path) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    for kind in (pyarrow.int8(), pyarrow.float64()):
+        columns = {"author": ["가", "나", "다"], "rating": pyarrow.array([10, 1, 7], kind), "text": ["좋다", None, "그저"]}
+        pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "reviews.parquet")
+        corpus = read_examples(str(tmp_path / "reviews.parquet"), data_format="nsmc")
+        assert [(example.text, example.emotion.en, example.author) for example in corpus.examples] == [("좋다", "joy", "가")]
+        assert (corpus.outside_rule, corpus.bad_rows) == (1, ((2, "no text"),))
+
+
+@pytest.mark.parametrize("rating", ["0", "11", "4.5", "-1", "joy", MARKER, "1e1"])
+def test_what_is_no_rating_is_refused_with_its_line_and_without_its_words(tmp_path: Path, rating: str) -> None:
+    words = refusal_of(write(tmp_path / "reviews.tsv", f"text\trating\n좋다\t9\n나쁘다\t{rating}\n"), data_format="nsmc")
+    assert "line 3: the rating is not a whole number from 1 to 10" in words
+
+
+def test_without_a_rating_column_nothing_is_read_as_nsmc(tmp_path: Path) -> None:
+    assert "no column for the label" in refusal_of(write(tmp_path / "d.tsv", "text\tlabel\n좋다\t1\n"), data_format="nsmc")
+    source = write(tmp_path / "d.tsv", "text\tlabel\n좋다\t1\n")
+    assert read_examples(str(source), data_format="nsmc", columns=Columns(label="label")).examples[0].emotion.en == "anger"
+
+
 def test_an_unknown_ending_is_refused_with_the_formats(tmp_path: Path) -> None:
     words = refusal_of(write(tmp_path / "diary.xlsx", f"{MARKER}\n"))
     assert all(part in words for part in (".xlsx", "tsv, csv, jsonl, parquet, kote or goemotions"))

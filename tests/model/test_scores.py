@@ -57,8 +57,17 @@ def test_accuracy_and_macro_f1_are_those_of_scikit_learn(both: Predictions) -> N
     predicted, scores = probabilities.argmax(axis=1), Scores.count(probabilities, labels)
     assert scores.accuracy == pytest.approx(metrics.accuracy_score(labels, predicted), abs=1e-12)
     assert scores.macro_f1 == pytest.approx(
-        metrics.f1_score(labels, predicted, labels=CLASSES, average="macro", zero_division=0), abs=1e-12
+        metrics.f1_score(labels, predicted, labels=np.unique(labels), average="macro", zero_division=0), abs=1e-12
     )
+
+
+def test_macro_f1_of_data_with_two_classes_is_the_mean_of_those_two_and_of_all_four_the_usual_one() -> None:
+    """By hand: joy 3 right, 1 read as sadness; anger 2 right, 2 read as joy: F1 6 / 9 and 4 / 6."""
+    counts = np.array([[3, 1, 0, 0], [0] * 4, [2, 0, 2, 0], [0] * 4])
+    assert Scores(counts, 0.0).macro_f1 == pytest.approx((6 / 9 + 4 / 6) / 2)
+    everywhere = Scores(counts + np.diag([0, 1, 0, 1]), 0.0)
+    assert everywhere.macro_f1 == pytest.approx((6 / 9 + 2 / 3 + 4 / 6 + 1) / 4) == pytest.approx(np.mean(everywhere.f1))
+    assert Scores(0 * counts, 0.0).macro_f1 == 0.0
 
 
 @light
@@ -83,12 +92,12 @@ def test_parts_merge_to_the_whole(both: Predictions, data: st.DataObject) -> Non
     assert (merged.accuracy, merged.f1, merged.macro_f1) == (whole.accuracy, whole.f1, whole.macro_f1)
 
 
-def test_a_class_that_is_never_predicted_has_no_precision_and_counts_in_the_macro_mean() -> None:
+def test_a_class_that_is_never_predicted_counts_in_the_macro_mean_and_one_that_has_no_entry_does_not() -> None:
     probabilities = np.eye(4, dtype=np.float32)[[0, 0, 1, 1]]  # classes 2 and 3 are never predicted
     scores = Scores.count(probabilities, np.array([0, 2, 1, 1]))
     assert scores.precision == [0.5, 1.0, 0.0, 0.0]
     assert scores.recall == [1.0, 1.0, 0.0, 0.0]
-    assert scores.macro_f1 == pytest.approx((2 / 3 + 1.0) / 4)
+    assert scores.macro_f1 == pytest.approx((2 / 3 + 1.0 + 0.0) / 3)
 
 
 def test_a_sure_and_wrong_prediction_costs_much_but_stays_finite() -> None:

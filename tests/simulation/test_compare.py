@@ -24,7 +24,7 @@ from rich.console import Console
 from sklearn import metrics  # type: ignore[import-untyped]
 from sklearn.feature_extraction.text import TfidfVectorizer  # type: ignore[import-untyped]
 from sklearn.linear_model import LogisticRegression  # type: ignore[import-untyped]
-from transformers import BertConfig, BertForSequenceClassification
+from transformers import BertForSequenceClassification
 
 from model.checkpoint import CheckpointStore
 from model.emotions import EMOTIONS
@@ -41,35 +41,6 @@ from simulation.standings import ComparisonProgress, closing_lines, notes, rows_
 ROOT = Path(__file__).resolve().parents[2]
 Settings = Callable[..., RunSettings]
 Interrupted = Callable[[Sequence[str], Callable[[], bool]], tuple[int, str]]
-
-
-@pytest.fixture(scope="module")
-def body(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A BERT of two layers in the hub's layout, with four hundred pieces of the compact model's tokenizer."""
-    folder = tmp_path_factory.mktemp("model") / "tiny"
-    sizes: dict[str, Any] = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
-    config = BertConfig(vocab_size=400, max_position_embeddings=160, pad_token_id=1, initializer_range=0.3, **sizes)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(3)
-        BertForSequenceClassification(config).save_pretrained(folder)
-    rules = json.loads((ROOT / "model/assets/compact/tokenizer.json").read_text(encoding="utf-8"))
-    rules["model"]["vocab"] = rules["model"]["vocab"][:400]
-    (folder / "tokenizer.json").write_text(json.dumps(rules), encoding="utf-8")
-    return folder
-
-
-@pytest.fixture
-def shared(small: Callable[..., RunSettings]) -> Settings:
-    """Settings that all contestants share: forty entries, a fifth held out, three people, two rounds, everything trained."""
-    defaults: dict[str, Any] = {
-        "out": "",
-        "people": "",
-        "privacy": "none",
-        "fraction_evaluate": 0.0,
-        "tuning": "full",
-        "learning_rate": 0.01,
-    }
-    return lambda **overrides: small(**(defaults | overrides))
 
 
 def run(comparison: Comparison, folder: Path, on_progress: Callable[[Moment], None] = lambda moment: None) -> Standing:
