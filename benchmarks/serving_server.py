@@ -22,7 +22,7 @@ from fastapi import Body, FastAPI
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast, pipeline
 
 from client.home import DevicePolicy, Home
-from client.reader import EmotionReader
+from client.reading.reader import EmotionReader
 from model.emotions import EMOTIONS
 from model.hub import find_model
 from model.normalization import normalized
@@ -94,9 +94,9 @@ def ours(folder: Path) -> FastAPI:
     """The product's API with all that guards it; until that is there, its reader behind one route."""
     home = Home(folder / "home")
     reader = EmotionReader(home)
-    if find_spec("client.api") is not None:
-        from client.api import create_app
-        from client.music import bundled_songs
+    if find_spec("client.api.api") is not None:
+        from client.api.api import create_app
+        from client.music.playlist import bundled_songs
 
         return create_app(home, reader=reader, songs=bundled_songs(), token=TOKEN)
     app = FastAPI()

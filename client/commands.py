@@ -11,10 +11,10 @@ from typing import Annotated
 
 import typer
 
-from client.access import FILE, Access, login_address
+from client.api.access import FILE, Access, login_address
+from client.diary.transfer import Form, export_diary, import_diary
 from client.home import DevicePolicy, Home
 from client.status import forgotten_lines, opening_of, status_lines, status_of
-from client.transfer import Form, export_diary, import_diary
 from client.vault import PASSPHRASE_FILE_VARIABLE, PASSPHRASE_VARIABLE, Passphrase
 from model.refusal import Refusal
 
@@ -148,8 +148,8 @@ def serve(
     passphrase_file: PassphraseFile = None,
 ) -> None:
     """Serve the API and the page, on this device alone, and print the address with a token that is good for one login."""
-    from client.serve import Address, log_discreetly
-    from client.serve import serve as serve_home
+    from client.api.serve import Address, log_discreetly
+    from client.api.serve import serve as serve_home
 
     address = Address(host=host, port=port, certificate=tls_cert, key=tls_key, names=tuple(name or ()))
     log_discreetly()

@@ -10,8 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from client.diary import Diary
-from client.diary_file import DiaryFile, require_plain
+from client.diary.diary import Diary
+from client.diary.diary_file import DiaryFile, require_plain
 from client.participation import Participation, participation_of, write_participation
 from client.vault import DataKey, Passphrase, Vault
 from model.checkpoint import CheckpointStore, locked, write_durably

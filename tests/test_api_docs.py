@@ -52,8 +52,8 @@ def test_every_block_runs_as_it_is_pasted(tmp_path: Path) -> None:
 def test_the_error_that_is_shown_is_what_the_api_answers() -> None:
     from pydantic import ValidationError
 
-    from client import edge
-    from client.problems import Problem
+    from client.api import edge
+    from client.api.problems import Problem
 
     [shown] = [json.loads(block) for block in re.findall(r"^```json\n(.*?)^```", DOCS, flags=re.MULTILINE | re.DOTALL)]
     with pytest.raises(ValidationError) as refused:
@@ -64,11 +64,11 @@ def test_the_error_that_is_shown_is_what_the_api_answers() -> None:
 
 
 def test_the_limits_that_are_told_are_the_codes_own() -> None:
-    from client.access import SESSION_SECONDS
-    from client.edge import MOST_CHARACTERS
-    from client.guard import IMPORTS, Limits
-    from client.jukebox import MOST_PLAYLISTS
-    from client.serve import HEAD_BYTES, HEAD_SECONDS
+    from client.api.access import SESSION_SECONDS
+    from client.api.edge import MOST_CHARACTERS
+    from client.api.guard import IMPORTS, Limits
+    from client.api.serve import HEAD_BYTES, HEAD_SECONDS
+    from client.music.jukebox import MOST_PLAYLISTS
 
     limits = Limits()
     assert f"{MOST_CHARACTERS:,} characters" in DOCS
@@ -82,7 +82,7 @@ def test_the_limits_that_are_told_are_the_codes_own() -> None:
 
 
 def test_every_status_in_the_table_is_a_kind_of_problem() -> None:
-    from client.problems import KINDS
+    from client.api.problems import KINDS
 
     told = {int(status) for row in re.findall(r"^\| ([\d, ]+) \|", DOCS, flags=re.MULTILINE) for status in row.split(", ")}
     assert told == {kind.status for kind in KINDS.values()} - {500}

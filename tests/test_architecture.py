@@ -91,6 +91,6 @@ def test_flower_packs_the_app_with_all_it_needs(tmp_path: Path) -> None:
         "client/app.py",
         "model/assets/diaries.jsonl",
         "model/assets/compact/tokenizer.json",
-        "client/assets/songs.jsonl",
+        "client/music/assets/songs.jsonl",
     } <= names
     assert not [name for name in names if name.startswith(("runs/", ".venv/"))]

@@ -5,7 +5,7 @@ the cookie that the login has set. Both languages stand in one file, ``words.jso
 come from :mod:`model.emotions`.
 
 The charts are SVG drawn by a small script of ours. Plotly's packaged script (4.8 MB) was tried under the policy that
-:mod:`client.guard` puts on every answer: Chromium refused 66 of its style rules, and its legend and tools then lay outside
+:mod:`client.api.guard` puts on every answer: Chromium refused 66 of its style rules, and its legend and tools then lay outside
 the figure; to let it run, the policy would have to allow inline styles. All that the page loads is 2 % of that script.
 """
 

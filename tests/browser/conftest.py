@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from client.access import Access
+from client.api.access import Access
 from client.home import DevicePolicy, Home
-from client.reading import Reading
+from client.reading.reading import Reading
 from model.emotions import EMOTIONS
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="the extra `dev` brings playwright")
@@ -34,7 +34,7 @@ SERVE = """
 import sys
 from pathlib import Path
 from client.home import Home
-from client.serve import Address, serve
+from client.api.serve import Address, serve
 serve(Home(Path(sys.argv[1])), Address(port=0), engine="torch", tell=lambda address: print(address, flush=True))
 """
 

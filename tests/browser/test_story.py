@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from client.music import bundled_songs
+from client.music.playlist import bundled_songs
 from client.sent import note_sent
 from model.weights import Weights
 from privacy.plan import PrivacyPlan

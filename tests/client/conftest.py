@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from client.api import create_app
+from client.api.api import create_app
 from client.home import DevicePolicy, Home
-from client.music import bundled_songs
-from client.reader import EmotionReader
+from client.music.playlist import bundled_songs
+from client.reading.reader import EmotionReader
 
 TOKEN = "test-token-0123456789"  # noqa: S105
 ORIGIN = "http://127.0.0.1:8000"

@@ -1,0 +1,1 @@
+"""The device over HTTP: routes, their JSON, and who may call them."""

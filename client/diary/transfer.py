@@ -1,0 +1,187 @@
+"""Moving a diary: export to JSON, CSV, a folder of Markdown or an encrypted archive; import of these and of other programs' diaries.
+
+JSON and the archive hold everything, also small documents such as the person's taste in music; CSV and Markdown hold the
+entries. Whatever was exported comes back the same, to the letter. Only the archive is encrypted.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from client.diary.archive import is_archive, open_archive, seal_archive
+from client.diary.diary import Diary, Record
+from client.diary.entry_form import FIELDS, BadRow, fields_of, record_of
+from client.diary.foreign import Row, rows_of
+from client.vault import Passphrase
+from model.checkpoint import write_durably
+from model.refusal import Refusal
+
+PROGRAM, VERSION = "feelinghealing diary", 1
+
+
+class Form(StrEnum):
+    """What a diary can be exported to."""
+
+    JSON = "json"
+    CSV = "csv"
+    MARKDOWN = "markdown"
+    ARCHIVE = "archive"
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What came of an import: entries kept, entries that were here already, and rows that are none, by their place."""
+
+    added: int
+    known: int
+    bad: tuple[tuple[str, str], ...]
+
+    def account(self) -> str:
+        """One line for a person; no word of any row."""
+        parts = [f"entries imported: {self.added}", f"here already: {self.known}"]
+        if self.bad:
+            first = "; ".join(f"{place}: {reason}" for place, reason in self.bad[:10])
+            parts.append(f"bad rows skipped: {len(self.bad)} ({first}{'; ...' if len(self.bad) > 10 else ''})")
+        return ", ".join(parts)
+
+
+def export_diary(diary: Diary, path: Path, form: Form, *, passphrase: Callable[[], Passphrase]) -> int:
+    """Write the diary to a new file or folder that its owner only may read, and give the number of entries.
+
+    ``passphrase`` is asked for an archive's own. An archive is opened again before this returns.
+    """
+    if path.exists() and not (form is Form.MARKDOWN and path.is_dir() and not any(path.iterdir())):
+        raise Refusal(f"'{path}' exists already; name a new {'folder' if form is Form.MARKDOWN else 'file'}")
+    records = list(diary.records())
+    try:
+        if form is Form.MARKDOWN:
+            _write_markdown(records, path)
+        elif form is Form.ARCHIVE:
+            _write_archive(_document(diary, records), path, passphrase())
+        else:
+            write_durably(path, _document(diary, records) if form is Form.JSON else _table(records))
+    except OSError as error:
+        raise Refusal(f"'{path}' cannot be written ({error.strerror}); free some room or name another place") from None
+    return len(records)
+
+
+def import_diary(diary: Diary, path: Path, *, passphrase: Callable[[], Passphrase], today: date | None = None) -> Imported:
+    """Keep every entry of a file or folder that is not here yet, all or none; bad rows are counted and told by their place."""
+    if not path.exists():
+        raise Refusal(f"there is no '{path}'; name a file or a folder")
+    try:
+        rows, documents = _read(path, passphrase)
+    except OSError as error:
+        raise Refusal(f"'{path}' cannot be read ({error.strerror}); check who owns it") from None
+    records, bad = [], []
+    for row in rows:
+        try:
+            if row.fault:
+                raise BadRow(row.fault)
+            records.append(record_of(row.fields, today=today or date.today()))
+        except BadRow as fault:
+            bad.append((row.place, str(fault)))
+    added = len(diary.restore(records))
+    for name, document in documents.items():
+        if diary.kept(name) is None:
+            diary.keep(name, document)
+    return Imported(added, len(records) - added, tuple(bad))
+
+
+# writing
+
+
+def _document(diary: Diary, records: Iterable[Record]) -> bytes:
+    content = {
+        "program": PROGRAM,
+        "version": VERSION,
+        "documents": diary.documents(),
+        "entries": [fields_of(record) for record in records],
+    }
+    return json.dumps(content, ensure_ascii=False, indent=1).encode()
+
+
+def _table(records: Iterable[Record]) -> bytes:
+    """CSV with a byte order mark, by which spreadsheets know UTF-8; what is no plain value is JSON."""
+    file = io.StringIO(newline="")
+    writer = csv.writer(file, quoting=csv.QUOTE_ALL)
+    writer.writerow(FIELDS)
+    for record in records:
+        writer.writerow(_cell(value) for value in fields_of(record).values())
+    return file.getvalue().encode("utf-8-sig")
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, list) and all(isinstance(one, str) for one in value):
+        return ",".join(value)
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _write_markdown(records: Iterable[Record], folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for record in records:
+        fields = fields_of(record)
+        text = fields.pop("text")
+        front = "".join(f"{name}: {json.dumps(value)}\n" for name, value in fields.items())
+        path = folder / f"{record.entry.day.isoformat()}-{record.entry.number:06d}.md"
+        with open(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file:
+            file.write(f"---\n{front}---\n{text}".encode())
+
+
+def _write_archive(content: bytes, path: Path, passphrase: Passphrase) -> None:
+    sealed = io.BytesIO()
+    seal_archive(content, sealed, passphrase)
+    write_durably(path, sealed.getvalue())
+    with path.open("rb") as file:
+        if open_archive(file, passphrase) != content:
+            raise Refusal(f"'{path}' does not read back as it was written; check the disk and export again")
+
+
+# reading
+
+Rows = Iterable[Row]
+
+
+def _read(path: Path, passphrase: Callable[[], Passphrase]) -> tuple[Rows, Mapping[str, str]]:
+    """The rows of a source and the documents that came with them."""
+    if path.is_dir():
+        return list(rows_of(path)), {}
+    with path.open("rb") as file:
+        if is_archive(file):
+            return _of_document(open_archive(file, passphrase()), path)
+    if path.suffix.lower() == ".json":
+        return _of_document(path.read_bytes(), path)
+    return list(rows_of(path)), {}
+
+
+def _of_document(content: bytes, path: Path) -> tuple[Rows, Mapping[str, str]]:
+    try:
+        document = json.loads(content)
+        if document["program"] != PROGRAM:
+            raise ValueError
+        if document["version"] != VERSION:
+            raise Refusal(f"'{path}' has version {document['version']} and this program reads {VERSION}; update the program")
+        documents = document["documents"]
+        for name, one in documents.items():
+            (name + one).encode()  # text that the diary can hold
+        return list(_numbered(document["entries"])), documents
+    except Refusal:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise Refusal(f"'{path}' is no diary that this program exported, or is damaged; as JSON only those are read") from None
+
+
+def _numbered(entries: list[Any]) -> Iterator[Row]:
+    for number, fields in enumerate(entries, start=1):
+        yield Row(f"entry {number}", fields) if isinstance(fields, dict) else Row(f"entry {number}", fault="no JSON object")

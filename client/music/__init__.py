@@ -1,0 +1,1 @@
+"""Songs, what one person likes in which mood, and playlists."""

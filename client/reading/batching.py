@@ -1,0 +1,115 @@
+"""Micro-batches: texts that arrive while others are being read are read together next (continuous batching).
+
+A text that comes alone is read at once: nothing waits for company. One thread does the reading; callers may live in
+any event loop, and in several.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from client.reading.reading import Reading
+from model.refusal import Refusal
+
+MOST = 16
+"""Texts of one batch: on a CPU more of them are read no faster, and all wait for the last."""
+
+ReadTogether = Callable[[Sequence[str]], Sequence[Reading]]
+Answer = Reading | Refusal
+
+
+@dataclass(frozen=True, eq=False)
+class _Waiting:
+    text: str = field(repr=False)
+    loop: asyncio.AbstractEventLoop
+    answer: asyncio.Future[Reading]
+
+
+class MicroBatches:
+    """Each text's own reading, or a :class:`Refusal` that holds none of it.
+
+    A text on which a batch fails is found by reading the batch's texts one by one, so that the others are answered.
+    """
+
+    def __init__(self, read: ReadTogether, *, most: int = MOST) -> None:
+        self._read = read
+        self._most = most
+        self._waiting: list[_Waiting] = []
+        self._arrival = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    async def read(self, text: str) -> Reading:
+        """Wait for the text's reading; :class:`Refusal` if it cannot be read or the batches are closed."""
+        loop = asyncio.get_running_loop()
+        one = _Waiting(text, loop, loop.create_future())
+        with self._arrival:
+            if self._closed:
+                raise Refusal("the reader is closed and takes no more texts; start the service again")
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="healing-reader", daemon=True)
+                self._thread.start()
+            self._waiting.append(one)
+            self._arrival.notify()
+        return await one.answer
+
+    def close(self) -> None:
+        """Take no more texts; whoever waits is answered before this returns."""
+        with self._arrival:
+            self._closed = True
+            self._arrival.notify()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _work(self) -> None:
+        while (batch := self._next()) is not None:
+            _deliver(batch, self._answers(batch))
+
+    def _next(self) -> list[_Waiting] | None:
+        """Who waits longest and those whose texts are nearest in length, so that little is spent on padding.
+
+        Who has gone away is left out, so it may be empty; None if no one will come.
+        """
+        with self._arrival:
+            self._arrival.wait_for(lambda: self._waiting or self._closed)
+            if not self._waiting:
+                return None
+            length = len(self._waiting[0].text)
+            batch = sorted(self._waiting, key=lambda one: abs(len(one.text) - length))[: self._most]
+            taken = set(map(id, batch))
+            self._waiting = [one for one in self._waiting if id(one) not in taken]
+        return [one for one in batch if not one.answer.cancelled()]
+
+    def _answers(self, batch: Sequence[_Waiting]) -> list[Answer]:
+        try:
+            readings = self._read([one.text for one in batch]) if batch else []
+            return [reading for _, reading in zip(batch, readings, strict=True)]
+        except Refusal as refusal:
+            failed = str(refusal)
+        except Exception as error:  # its words may quote a text, so only its class is told
+            failed = f"the text could not be read ({type(error).__name__}); try again, or write it in another way"
+        return [Refusal(failed)] if len(batch) == 1 else [self._answers([one])[0] for one in batch]
+
+
+def _deliver(batch: Sequence[_Waiting], answers: Sequence[Answer]) -> None:
+    """Wake each event loop once."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[_Waiting, Answer]]] = {}
+    for one, answer in zip(batch, answers, strict=True):
+        by_loop.setdefault(one.loop, []).append((one, answer))
+    for loop, answered in by_loop.items():
+        with suppress(RuntimeError):  # the loop is closed, so nobody waits there any more
+            loop.call_soon_threadsafe(_settle, answered)
+
+
+def _settle(answered: Sequence[tuple[_Waiting, Answer]]) -> None:
+    for one, answer in answered:
+        if one.answer.done():  # cancelled while it was read
+            continue
+        if isinstance(answer, Refusal):
+            one.answer.set_exception(answer)
+        else:
+            one.answer.set_result(answer)
