@@ -90,7 +90,7 @@ class Catalogue:
 
 @cache
 def bundled_songs() -> tuple[Song, ...]:
-    """The catalogue written for this project (``client/assets/songs.jsonl``)."""
+    """The catalogue written for this project (``client/music/assets/songs.jsonl``)."""
     with (resources.files("client.music") / "assets" / "songs.jsonl").open(encoding="utf-8") as lines:
         return tuple(Song.from_row(json.loads(line)) for line in lines)
 
