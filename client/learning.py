@@ -23,6 +23,7 @@ from model.weights import Weights
 from privacy.agreement import agreed_form, shared_noise
 from privacy.example_level import train_privately
 from privacy.fixed_point import Integers
+from privacy.label_counts import weighed_classes
 from privacy.ledger import LedgerDamaged, PrivacyBudgetSpent
 from privacy.plan import PrivacyPlan
 from privacy.randomness import SecureRandom
@@ -78,14 +79,17 @@ def _learned(order: TrainOrder, settings: RunSettings, home: Home, device: int) 
     entries = _labelled_entries(classifier, settings, home)
     if not _may_train(home, plan, len(entries)):
         return Declined("not-ready", order.round)
+    class_weights = None
     if plan is not None:
         try:
+            if plan.label_noise:
+                class_weights = weighed_classes(entries.labels, plan, home.ledger, home.cache, run=order.run, round=order.round)
             home.ledger.charge(plan, run=order.run, round=order.round)  # on disk before anything is computed from the diary
         except (PrivacyBudgetSpent, LedgerDamaged):
             return Declined("budget", order.round)
     classifier.write(order.model.weights)
     if plan is not None:
-        train_privately(classifier, entries, settings, plan, SecureRandom())
+        train_privately(classifier, entries, settings, plan, SecureRandom(), class_weights=class_weights)
     else:
         train_plainly(classifier, entries, settings, local_generator(settings.seed, round=order.round, device=device))
     return _Learned(classifier.read() - order.model.weights, len(entries))

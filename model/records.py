@@ -57,6 +57,7 @@ class PlanNumbers:
     clip_norm: float
     delta: float
     steps_per_round: int
+    label_noise: float = 0.0
 
 
 @dataclass(frozen=True)

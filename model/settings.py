@@ -17,7 +17,7 @@ from model.refusal import Refusal
 
 BUNDLED = "samples"
 PARTITIONS = ("auto", "author", "iid", "dirichlet")
-TUNINGS = ("head", "top<k>", "lora", "full")
+TUNINGS = ("probe", "head", "top<k>", "lora", "full")
 PRECISIONS = ("fp32", "fp16")
 PRIVACY_KINDS = ("none", "example", "user", "both")
 CLIENT_SAMPLINGS = ("fixed", "poisson")
@@ -27,6 +27,7 @@ ROBUST = ("median", "trimmed-mean", "multi-krum")
 """Strategies that compare single updates."""
 FORMATS = ("auto", "tsv", "csv", "jsonl", "parquet", "kote", "goemotions", "nsmc")
 CLASS_WEIGHTS = ("none", "balanced")
+OPTIMIZERS = ("auto", "adamw", "sgd")
 
 
 def _option(default: Any, help: str) -> Any:
@@ -39,7 +40,11 @@ class RunSettings:
 
     # what is learned
     model: str = _option("compact", "compact, lstm, kobert, mbert, a folder of a BERT-family model, or a hub id")
-    tuning: str = _option("head", "which parameters are trained and travel: head, top<k> (top2: two layers and the head), lora or full")
+    tuning: str = _option(
+        "head",
+        "which parameters are trained and travel: probe (the linear readings), head (and the pooler), top<k> (top2: two layers and the "
+        "head), lora or full",
+    )
     start: str = _option("", "weights to start from: emotion-v1 (bundled), or a folder of checkpoints; empty: a new head")
     dropout: float = _option(0.3, "dropout before the classifier and, where trained, inside the body")
     max_tokens: int = _option(128, "longest entry in tokens; what is longer is cut at the end")
@@ -70,11 +75,14 @@ class RunSettings:
     rounds: int = _option(10, "number of federated rounds")
     local_epochs: int = _option(1, "passes over a client's own entries in a round")
     batch_size: int = _option(16, "entries per step; under DP the public divisor of the summed gradient")
-    learning_rate: float = _option(1e-2, "peak learning rate of AdamW on the client")
+    optimizer: str = _option("auto", "on the client: sgd, adamw, or auto: sgd under example-level DP, adamw otherwise")
+    learning_rate: float = _option(1e-2, "peak learning rate on the client")
     warmup: float = _option(0.1, "fraction of a round's local steps over which the learning rate rises")
-    weight_decay: float = _option(0.01, "decoupled weight decay of AdamW")
+    weight_decay: float = _option(0.01, "decoupled weight decay")
     gradient_clip: float = _option(1.0, "largest gradient norm of a step without DP")
-    class_weights: str = _option("none", "none, or balanced: weigh the loss by inverse class frequency (not under DP)")
+    class_weights: str = _option(
+        "none", "none, or balanced: weigh the loss by inverse class frequency (under DP by noised counts, charged to the ledger)"
+    )
     update_precision: str = _option("fp32", "fp32, or fp16: half the bytes; what rounding loses is added to the device's next update")
     update_norm_limit: float = _option(1000.0, "the server refuses an update whose L2 norm is larger")
     strategy: str = _option(
@@ -111,7 +119,7 @@ class RunSettings:
             _check_type(field, getattr(self, field.name))
         _one_of("data-format", self.data_format, FORMATS)
         _one_of("partition", self.partition, PARTITIONS)
-        if not re.fullmatch(r"head|lora|full|top[1-9]\d?", self.tuning):
+        if not re.fullmatch(r"probe|head|lora|full|top[1-9]\d?", self.tuning):
             raise Refusal(f"tuning is '{self.tuning}'; choose one of {', '.join(TUNINGS)}, for instance top2")
         _one_of("update-precision", self.update_precision, PRECISIONS)
         _one_of("privacy", self.privacy, PRIVACY_KINDS)
@@ -119,6 +127,7 @@ class RunSettings:
         _one_of("aggregation", self.aggregation, AGGREGATIONS)
         _one_of("strategy", self.strategy, STRATEGIES)
         _one_of("class-weights", self.class_weights, CLASS_WEIGHTS)
+        _one_of("optimizer", self.optimizer, OPTIMIZERS)
         for name in ("clients", "rounds", "local_epochs", "batch_size"):
             _within(name, getattr(self, name), low=1, high=10**6)
         _within("max_tokens", self.max_tokens, low=3, high=512)
@@ -138,11 +147,6 @@ class RunSettings:
         for name in ("delta", "user_delta"):
             _within(name, getattr(self, name), low=0.0, high=0.1, above=True)
         _within("clip_quantile", self.clip_quantile, low=0.0, high=0.99)
-        if self.protects_entries and self.class_weights != "none":
-            raise Refusal(
-                f"class-weights '{self.class_weights}' is computed from a diary's private label counts, which example-level "
-                "privacy must not release; use class-weights none, or privacy none"
-            )
 
     @property
     def protects_entries(self) -> bool:
@@ -153,6 +157,11 @@ class RunSettings:
     def protects_people(self) -> bool:
         """Whether every person is protected as a whole, by noise on the sum."""
         return self.privacy in ("user", "both")
+
+    @property
+    def plain_descent(self) -> bool:
+        """Whether the client takes plain gradient steps (SGD) and no AdamW."""
+        return self.optimizer == "sgd" or (self.optimizer == "auto" and self.protects_entries)
 
     @property
     def steps_per_round(self) -> int:

@@ -69,16 +69,16 @@ def train(
     generator: torch.Generator,
     on_step: Callable[[int], None] | None = None,
 ) -> None:
-    """Train the tuned parameters in place: AdamW (Loshchilov & Hutter 2019) with a linear warm-up over the first steps.
+    """Train the tuned parameters in place: AdamW (Loshchilov & Hutter 2019) or SGD, with a linear warm-up over the first steps.
 
+    SGD is for private gradients: what devices' noised sums add up to is then one large private step, whereas the first
+    steps of Adam keep of every coordinate little but its sign, of noise as of signal.
     ``generator`` alone decides dropout; ``batches`` yields ``steps`` lists of row numbers. Under ``fedprox`` the parameters are
     drawn back to what they are now.
     """
     if settings.strategy == "fedprox":
         gradient = ProximalGradient(gradient, classifier.trainable().values(), mu=settings.proximal_mu)
-    optimizer = torch.optim.AdamW(
-        classifier.trainable().values(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
-    )
+    optimizer = _optimizer(classifier, settings)
     rising = max(1, round(settings.warmup * steps))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
@@ -90,6 +90,13 @@ def train(
             optimizer.step()
             if on_step is not None:
                 on_step(step)
+
+
+def _optimizer(classifier: EmotionClassifier, settings: RunSettings) -> torch.optim.Optimizer:
+    parameters = list(classifier.trainable().values())
+    if settings.plain_descent:
+        return torch.optim.SGD(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    return torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
 
 
 class MeanGradient:

@@ -53,15 +53,18 @@ def tune(classifier: EmotionClassifier, tuning: str, *, seed: int) -> EmotionCla
     layers = [name for name in names if name.startswith(("layer", "lstm"))]
     if tuning == "full":
         classifier.cut = 0
-    elif tuning == "head":
+    elif tuning in ("head", "probe"):
         classifier.cut = names.index("head")
+        if tuning == "probe":
+            head: Any = classifier.blocks["head"]
+            head.pooler.requires_grad_(False)
     elif tuning.startswith("top"):
         classifier.cut = names.index(layers[-int(tuning[3:]) :][0])
     elif tuning == "lora":
         _add_low_rank(classifier, seed)
         classifier.cut = names.index(layers[0])
     else:
-        raise Refusal(f"tuning is '{tuning}'; choose one of head, top<k>, lora, full")
+        raise Refusal(f"tuning is '{tuning}'; choose one of probe, head, top<k>, lora, full")
     for name in names[: classifier.cut]:
         classifier.blocks[name].requires_grad_(False)
     return classifier

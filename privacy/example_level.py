@@ -49,9 +49,14 @@ def train_privately(
     settings: RunSettings,
     plan: PrivacyPlan,
     randomness: SecureRandom,
+    *,
+    class_weights: Tensor | None = None,
 ) -> None:
-    """One round's private steps, in place. Charge the ledger first."""
-    gradient = PrivateGradient(classifier, entries, settings, plan, randomness)
+    """One round's private steps, in place. Charge the ledger first.
+
+    ``class_weights`` (4,) weigh the loss; they must not be computed from the labels but by ``privacy.label_counts``.
+    """
+    gradient = PrivateGradient(classifier, entries, settings, plan, randomness, class_weights=class_weights)
     # Dropout masks that the server could foretell would tie the others' gradients to whether an entry was sampled.
     secret = torch.Generator().manual_seed(int(randomness.uniform(1)[0] * 2**53))
     try:
@@ -83,13 +88,15 @@ class PrivateGradient:
         settings: RunSettings,
         plan: PrivacyPlan,
         randomness: SecureRandom,
+        *,
+        class_weights: Tensor | None = None,
     ) -> None:
         self._classifier = classifier
         self._entries = entries
         self._plan = plan
         self._divisor = settings.batch_size
         self._randomness = randomness
-        self._sum = clipped_sums(classifier, settings.tuning, plan.clip_norm)
+        self._sum = clipped_sums(classifier, settings.tuning, plan.clip_norm, class_weights)
 
     def __call__(self, rows: Sequence[int]) -> None:
         sums = {name: torch.zeros_like(p, dtype=torch.float64) for name, p in self._classifier.trainable().items()}
@@ -112,8 +119,9 @@ class PrivateGradient:
 class ClippedSum:
     """Per-example gradients by Opacus' hooks; clips each to ``clip_norm`` and sums them."""
 
-    def __init__(self, classifier: EmotionClassifier, clip_norm: float) -> None:
+    def __init__(self, classifier: EmotionClassifier, clip_norm: float, class_weights: Tensor | None = None) -> None:
         self._clip_norm = clip_norm
+        self._class_weights = class_weights
         self._own = classifier.trainable()
         # Opacus has no per-example gradients for torch's LSTM; its own has the same parameters under the same names.
         self._twin = ModuleValidator.fix(classifier.upper()) if _has_lstm(classifier) else classifier.upper()
@@ -127,7 +135,7 @@ class ClippedSum:
         # to the head's part of another's (measured: clipped sums off by 8e-4, so the clip norm would not bound them).
         order = mask.sum(dim=1).argsort(descending=True, stable=True)
         with _quiet_hooks():
-            functional.cross_entropy(self._module(x[order], mask[order]), labels[order], reduction="sum").backward()  # type: ignore[no-untyped-call]
+            _loss(self._module(x[order], mask[order]), labels[order], self._class_weights).backward()  # type: ignore[no-untyped-call]
         samples = {name: p.grad_sample for name, p in parameters.items()}
         norms = torch.stack([sample.flatten(1).norm(dim=1) for sample in samples.values()], dim=1).norm(dim=1)
         factors = _clip_factors(norms, self._clip_norm)
@@ -158,9 +166,10 @@ class GhostClippedSum:
     float32 is enough for weights to be made under which they differ (measured: an entry contributed 1.27 clip norms).
     """
 
-    def __init__(self, classifier: EmotionClassifier, clip_norm: float) -> None:
+    def __init__(self, classifier: EmotionClassifier, clip_norm: float, class_weights: Tensor | None = None) -> None:
         self._own = classifier.trainable()
         self._clip_norm = clip_norm
+        self._class_weights = class_weights
         self._module = GradSampleModuleFastGradientClipping(
             classifier.upper().train(), loss_reduction="sum", max_grad_norm=clip_norm, use_ghost_clipping=True, strict=False
         )
@@ -171,7 +180,7 @@ class GhostClippedSum:
         """Sums by parameter name, each of the parameter's shape; float64."""
         self._books.clear()
         with _quiet_hooks():
-            functional.cross_entropy(self._module(x, mask), labels, reduction="sum").backward()  # type: ignore[no-untyped-call]
+            _loss(self._module(x, mask), labels, self._class_weights).backward()  # type: ignore[no-untyped-call]
         missing = [name for name, parameter in self._own.items() if parameter not in self._books]
         if missing:
             raise Refusal(f"'{missing[0]}' belongs to a kind of layer without ghost norms; use --tuning head or lora under privacy")
@@ -269,11 +278,18 @@ BOOKKEEPERS: dict[type[nn.Module], Bookkeeper] = {
 }
 
 
-def clipped_sums(classifier: EmotionClassifier, tuning: str, clip_norm: float) -> ClippedSum | GhostClippedSum:
+def clipped_sums(
+    classifier: EmotionClassifier, tuning: str, clip_norm: float, class_weights: Tensor | None = None
+) -> ClippedSum | GhostClippedSum:
     """The way to clip that suits what is trained: norms alone for whole layers (not for an LSTM), gradients where they are small."""
     if (tuning == "full" or tuning.startswith("top")) and not _has_lstm(classifier):
-        return GhostClippedSum(classifier, clip_norm)
-    return ClippedSum(classifier, clip_norm)
+        return GhostClippedSum(classifier, clip_norm, class_weights)
+    return ClippedSum(classifier, clip_norm, class_weights)
+
+
+def _loss(logits: Tensor, labels: Tensor, class_weights: Tensor | None) -> Tensor:
+    """The sum of the examples' losses, each with its class's weight."""
+    return functional.cross_entropy(logits, labels, weight=class_weights, reduction="sum")
 
 
 def _has_lstm(classifier: EmotionClassifier) -> bool:

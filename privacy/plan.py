@@ -47,6 +47,10 @@ MOST_POINTS = 5_000_000
 
 ORDERS = RDPAccountant.DEFAULT_ALPHAS
 
+LABEL_SHARE = 0.02
+"""How much of the squared signal-to-noise ratio a run spends on counting labels, if it does: enough to tell a class of a
+twentieth from one of a half among 100 entries, and one hundredth more noise on every step."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class PrivacyPlan:
@@ -61,12 +65,16 @@ class PrivacyPlan:
     clip_norm: float
     delta: float
     steps_per_round: int
+    label_noise: float = 0.0
+    """Standard deviation of the noise on a device's label counts, drawn once a run; 0: none are drawn (``privacy.label_counts``)."""
 
     def __post_init__(self) -> None:
         for name in ("noise_multiplier", "sampling_rate", "clip_norm", "delta", "steps_per_round"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):
                 raise Refusal(f"{name.replace('_', '-')} is {value}; a private plan needs a positive number")
+        if not (math.isfinite(self.label_noise) and self.label_noise >= 0):
+            raise Refusal(f"label-noise is {self.label_noise}; it is a positive number, or 0 where no label is counted")
         if not isinstance(self.steps_per_round, int) or self.steps_per_round > MOST_STEPS:
             raise Refusal(f"steps-per-round is {self.steps_per_round}; steps are whole, and at most {MOST_STEPS} of them a round")
         if self.sampling_rate > 1 or self.delta >= 1:
@@ -74,7 +82,15 @@ class PrivacyPlan:
 
     def epsilon(self, rounds: int) -> float:
         """Epsilon of ``rounds`` rounds at this plan's delta; 0 for none."""
-        return composed_epsilon({(self.noise_multiplier, self.sampling_rate): rounds * self.steps_per_round}, delta=self.delta)
+        steps = [((self.noise_multiplier, self.sampling_rate), rounds * self.steps_per_round)]
+        if self.label_noise and rounds:
+            steps.append((self.label_counting, 1))
+        return composed_epsilon(total_steps(steps), delta=self.delta)
+
+    @property
+    def label_counting(self) -> Mechanism:
+        """The mechanism that counts a device's labels: one entry more or less moves one count by one."""
+        return (self.label_noise, 1.0)
 
     @property
     def most_entries(self) -> int:
@@ -97,14 +113,24 @@ class PrivacyPlan:
 def calibrated(settings: RunSettings) -> PrivacyPlan:
     """The plan with the least noise whose planned rounds *together* cost at most the settings' epsilon."""
     return _calibrated(
-        settings.epsilon, settings.delta, settings.sampling_rate, settings.clip_norm, settings.steps_per_round, settings.rounds
+        settings.epsilon,
+        settings.delta,
+        settings.sampling_rate,
+        settings.clip_norm,
+        settings.steps_per_round,
+        settings.rounds,
+        settings.class_weights == "balanced",
     )
 
 
 @lru_cache(maxsize=32)
-def _calibrated(epsilon: float, delta: float, rate: float, clip_norm: float, steps: int, rounds: int) -> PrivacyPlan:
+def _calibrated(epsilon: float, delta: float, rate: float, clip_norm: float, steps: int, rounds: int, counts_labels: bool) -> PrivacyPlan:
     def plan(noise: float) -> PrivacyPlan:
-        return PrivacyPlan(noise_multiplier=noise, sampling_rate=rate, clip_norm=clip_norm, delta=delta, steps_per_round=steps)
+        # All whole-diary steps together are one with noise / sqrt(steps): counting costs LABEL_SHARE of that, squared.
+        label_noise = round(noise / (rate * math.sqrt(LABEL_SHARE * steps * rounds)), 3) if counts_labels else 0.0
+        return PrivacyPlan(
+            noise_multiplier=noise, sampling_rate=rate, clip_norm=clip_norm, delta=delta, steps_per_round=steps, label_noise=label_noise
+        )
 
     low, high = 0.3, 1.0
     while plan(high).epsilon(rounds) > epsilon:

@@ -68,6 +68,17 @@ def test_the_ledger_is_charged_and_the_weight_says_nothing_of_the_diary(tmp_path
     assert home.ledger.spent() == pytest.approx(calibrated(settings).epsilon(1))
 
 
+def test_counting_labels_is_in_the_ledger_once_and_the_rounds_cost_what_the_plan_says(
+    tmp_path: Path, small: Small, examples: list[Example]
+) -> None:
+    settings = small(class_weights="balanced")
+    home, plan = home_with(tmp_path, examples), calibrated(settings)
+    for round in (1, 2):
+        assert isinstance(learn(order_for(settings, round=round), settings, home, device=0), Update)
+        assert home.ledger.spent() == pytest.approx(plan.epsilon(round))
+    assert [charge.noise_multiplier for charge in home.ledger.charges()] == [plan.label_noise, plan.noise_multiplier, plan.noise_multiplier]
+
+
 def test_the_ledger_is_charged_before_anything_is_computed_from_the_diary(tmp_path: Path, small: Small, examples: list[Example]) -> None:
     """Weights of another shape stop the round right after the charge: it must be on disk by then."""
     settings = small()

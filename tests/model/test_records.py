@@ -50,7 +50,7 @@ def weights(seed: int = 0, names: tuple[str, ...] = ("head.bias", "head.weight")
 
 
 MODEL = GlobalModel(weights(), "b" * 64, "t" * 64)
-PLAN = PlanNumbers(noise_multiplier=1.25, sampling_rate=0.25, clip_norm=0.5, delta=1e-4, steps_per_round=4)
+PLAN = PlanNumbers(noise_multiplier=1.25, sampling_rate=0.25, clip_norm=0.5, delta=1e-4, steps_per_round=4, label_noise=3.5)
 SCORES = Scores(np.arange(16, dtype=np.int64).reshape(4, 4), 12.5)
 
 

@@ -63,7 +63,10 @@ BAD_VALUES: list[tuple[str, Any]] = [
     ),
     *((name, bad) for name in ("delta", "user_delta") for bad in (0.0, -1e-4, 0.2)),
     *(("clip_quantile", bad) for bad in (-0.1, 1.0)),
-    *((name, "no such choice") for name in ("tuning", "data_format", "partition", "class_weights", "privacy", "strategy", "aggregation")),
+    *(
+        (name, "no such choice")
+        for name in ("tuning", "data_format", "partition", "class_weights", "optimizer", "privacy", "strategy", "aggregation")
+    ),
     ("client_sampling", "no such choice"),
     *(("hostile", bad) for bad in (-0.1, 0.5)),
     *(("proximal_mu", bad) for bad in (-0.1, 1e7)),
@@ -114,10 +117,15 @@ def test_the_ends_of_a_range_are_allowed(name: str, good: Any) -> None:
     assert getattr(RunSettings(**{name: good}), name) == good
 
 
-def test_balanced_class_weights_are_refused_under_dp_with_both_ways_out() -> None:
-    with pytest.raises(Refusal, match="class-weights none, or privacy none"):
-        RunSettings(class_weights="balanced", privacy="example")
-    assert RunSettings(class_weights="balanced", privacy="none").class_weights == "balanced"
+@pytest.mark.parametrize(
+    ("privacy", "optimizer", "plain"),
+    [
+        ("example", "auto", True), ("both", "auto", True), ("none", "auto", False), ("user", "auto", False),
+        ("example", "adamw", False), ("none", "sgd", True),
+    ],
+)  # fmt: skip
+def test_a_client_takes_plain_steps_under_example_level_privacy_unless_told_otherwise(privacy: str, optimizer: str, plain: bool) -> None:
+    assert RunSettings(privacy=privacy, optimizer=optimizer).plain_descent is plain
 
 
 @pytest.mark.parametrize("key", ["learning_rate", "epsilom", ""])

@@ -48,7 +48,7 @@ def trained(run: RunSettings, seed: int = 1) -> Weights:
 
 
 def independent_loop(run: RunSettings, batches: list[list[int]]) -> dict[str, Tensor]:
-    """The head as a plain module, trained by the textbook: warm-up, mean loss, clip, AdamW (decay, moments, step)."""
+    """The head as a plain module, trained by the textbook: warm-up, mean loss, clip, AdamW (decay, moments, step) or SGD."""
     classifier, entries = prepared(run)
     start: Any = classifier.blocks["head"]
     names = ["pooler.weight", "pooler.bias", "classifier.weight", "classifier.bias", "words.weight"]
@@ -70,6 +70,9 @@ def independent_loop(run: RunSettings, batches: list[list[int]]) -> dict[str, Te
         factor = float(min(torch.tensor(1.0), run.gradient_clip / (norm + 1e-6)))
         with torch.no_grad():
             for value, g, m, v in zip(values, gradients, first, second, strict=True):
+                if run.optimizer == "sgd":
+                    value.sub_(rate * (factor * g + run.weight_decay * value))
+                    continue
                 value.mul_(1 - rate * run.weight_decay)
                 m.mul_(0.9).add_(0.1 * factor * g)
                 v.mul_(0.999).add_(0.001 * (factor * g) ** 2)
@@ -85,12 +88,13 @@ def independent_loop(run: RunSettings, batches: list[list[int]]) -> dict[str, Te
         {"warmup": 0.0, "weight_decay": 0.5},
         {"gradient_clip": 0.05},
         {"class_weights": "balanced"},
+        {"optimizer": "sgd", "weight_decay": 0.5},
         {"batch_size": 7, "local_epochs": 3, "warmup": 1.0},
     ],
     ids=str,
 )
 def test_training_equals_a_plain_loop_over_the_same_batches(more: dict[str, Any]) -> None:
-    run = plainly(dropout=0.0, learning_rate=1e-3, **more)
+    run = plainly(dropout=0.0, learning_rate=0.1 if more.get("optimizer") == "sgd" else 1e-3, **more)
     batches = shuffled_epochs(
         prepared(run)[1].lengths, epochs=run.local_epochs, batch_size=run.batch_size, generator=torch.Generator().manual_seed(1)
     )

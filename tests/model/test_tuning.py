@@ -93,6 +93,7 @@ LSTM = {
 @pytest.mark.parametrize(
     ("model", "tuning", "trained"),
     [
+        ("compact", "probe", {"head.classifier.weight", "head.classifier.bias"} | WORDS),
         ("compact", "head", HEAD | WORDS),
         ("compact", "top2", HEAD | WORDS | layers(2, 3)),
         ("compact", "lora", HEAD | WORDS | low_rank(0, 1, 2, 3)),
@@ -109,7 +110,8 @@ def test_a_tuning_trains_exactly_the_parameters_that_it_states(model: str, tunin
 
 
 @pytest.mark.parametrize(
-    ("model", "tuning"), [("compact", "head"), ("compact", "top2"), ("compact", "lora"), ("lstm", "head"), ("lstm", "top2")]
+    ("model", "tuning"),
+    [("compact", "probe"), ("compact", "head"), ("compact", "top2"), ("compact", "lora"), ("lstm", "head"), ("lstm", "top2")],
 )
 def test_training_moves_every_trained_parameter_and_no_frozen_one(model: str, tuning: str) -> None:
     classifier = tuned(tuning, model)

@@ -27,7 +27,7 @@ from privacy.example_level import AT_ONCE, PrivateGradient, clipped_sums, poisso
 from privacy.plan import PrivacyPlan
 from privacy.randomness import SecureRandom
 
-COMBINATIONS = [("compact", tuning) for tuning in ("head", "top2", "lora", "full")] + [
+COMBINATIONS = [("compact", tuning) for tuning in ("probe", "head", "top2", "lora", "full")] + [
     ("lstm", tuning) for tuning in ("head", "top2", "full")
 ]
 KEY = bytes(range(32))
@@ -106,6 +106,21 @@ def learner(request: pytest.FixtureRequest) -> Learner:
 
 
 # clipping
+
+
+def test_weighted_examples_are_clipped_after_they_are_weighed(learner: Learner) -> None:
+    """The loop: each entry's own gradient, times its class's weight, then scaled to the clip norm where it is longer."""
+    weights = torch.tensor([0.3, 1.0, 2.5, 5.0])
+    weighed = [gradient * weights[label] for gradient, label in zip(learner.gradients, learner.entries.labels, strict=True)]
+    clip_norm = float(torch.stack([gradient.norm() for gradient in weighed]).median())
+    expected = clipped_loop(weighed, clip_norm)
+    summed = clipped_sums(learner.classifier, learner.tuning, clip_norm, weights)
+    try:
+        batch = learner.classifier.batch(learner.entries.rows, learner.entries.labels)
+        own = flat(learner.classifier, summed(batch.inputs, batch.mask, batch.labels))
+    finally:
+        summed.detach()
+    assert float((own - expected).norm()) <= 1e-5 * max(1.0, float(expected.norm()))
 
 
 @pytest.mark.parametrize("clip_norm", [0.05, 1.0, 1000.0])
