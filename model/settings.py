@@ -41,7 +41,7 @@ class RunSettings:
     # what is learned
     model: str = _option("compact", "compact, lstm, kobert, mbert, a folder of a BERT-family model, or a hub id")
     tuning: str = _option(
-        "head",
+        "probe",
         "which parameters are trained and travel: probe (the linear readings), head (and the pooler), top<k> (top2: two layers and the "
         "head), lora or full",
     )
@@ -76,7 +76,7 @@ class RunSettings:
     local_epochs: int = _option(1, "passes over a client's own entries in a round")
     batch_size: int = _option(16, "entries per step; under DP the public divisor of the summed gradient")
     optimizer: str = _option("auto", "on the client: sgd, adamw, or auto: sgd under example-level DP, adamw otherwise")
-    learning_rate: float = _option(1e-2, "peak learning rate on the client")
+    learning_rate: float = _option(3e-2, "peak learning rate on the client")
     warmup: float = _option(0.1, "fraction of a round's local steps over which the learning rate rises")
     weight_decay: float = _option(0.01, "decoupled weight decay")
     gradient_clip: float = _option(1.0, "largest gradient norm of a step without DP")
@@ -107,7 +107,7 @@ class RunSettings:
         1.0, "user-level, masked, encrypted: largest L2 norm of a device's whole update; a longer one is scaled down"
     )
     clip_quantile: float = _option(0.0, "user-level: let the clip norm follow this quantile of the updates' norms; 0: it stays")
-    clip_norm: float = _option(1.0, "largest L2 norm of one entry's gradient")
+    clip_norm: float = _option(8.0, "largest L2 norm of one entry's gradient")
     sampling_rate: float = _option(1.0, "probability with which an entry takes part in a private step; 1: every step sees the whole diary")
 
     # where

@@ -2,6 +2,7 @@
 
 | tuning | trained | frozen trunk, kept per entry |
 |---|---|---|
+| ``probe`` | the linear readings of pooled state and words; the pooler stays | everything below the head, one vector per entry |
 | ``head`` | pooler and classifier | everything below, one vector per entry |
 | ``top<k>`` | the last k layers (all if there are fewer) and the head | embeddings and the layers below |
 | ``lora`` | rank-8 additions to query and value of every layer (Hu et al. 2021), and the head | embeddings |

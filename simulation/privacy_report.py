@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -22,7 +23,8 @@ from model.checkpoint import write_durably
 from model.refusal import Refusal
 from model.settings import RunSettings
 from privacy.agreement import shared_noise, user_plan
-from privacy.plan import calibrated
+from privacy.ledger import Ledger
+from privacy.plan import Mechanism, calibrated, composed_epsilon, total_steps
 from privacy.user_accounting import UserLedger
 from server.journal import Journal
 from simulation.run import people_folder
@@ -132,22 +134,24 @@ def _factor(epsilon: float) -> str:
 def _entry_promise(settings: RunSettings, folder: Path) -> Promise:
     plan = calibrated(settings)
     ledgers = [Home(virtual_home(people_folder(folder), number)).ledger for number in range(settings.clients)]
-    steps = max(sum(charge.steps for charge in ledger.charges()) for ledger in ledgers)
+    # Devices that took part equally often spent alike; the largest ledger is the one that is told of.
+    most = max((total_steps(_mechanisms(ledger)) for ledger in ledgers), key=lambda steps: composed_epsilon(steps, delta=plan.delta))
+    counted = f", and one count of labels (noise {plan.label_noise:g})" if plan.label_noise else ""
     return Promise(
         unit="any single diary entry",
         to_whom="Every person",
         against="the server, the other people and every reader of the model, all together,",
         assumes="This rests on the device's own ledger and randomness, and on its following the protocol.",
         hides_not="It does not hide what many entries say together, nor that and when the device took part.",
-        mechanism="Poisson-subsampled Gaussian",
+        mechanism=f"Poisson-subsampled Gaussian{counted}",
         noise_multiplier=plan.noise_multiplier,
         sampling_rate=plan.sampling_rate,
-        steps=steps,
+        steps=most.get((plan.noise_multiplier, plan.sampling_rate), 0),
         delta=plan.delta,
         accountant="PRV upper bound (Gopi et al. 2021), add or remove one entry; the largest of all people's ledgers",
         spent=max(ledger.spent() for ledger in ledgers),
         limit=settings.epsilon,
-        second_opinion=second_opinion(plan.noise_multiplier, plan.sampling_rate, steps, plan.delta),
+        second_opinion=second_opinion(most, plan.delta),
     )
 
 
@@ -177,17 +181,22 @@ def _person_promise(settings: RunSettings, folder: Path) -> Promise:
         accountant="privacy loss distributions, add or remove one person; the noise is over the sensitivity (2 clips for fixed samples)",
         spent=ledger.spent(),
         limit=settings.user_epsilon,
-        second_opinion=None if masked else second_opinion(noise, rate, steps, plan.delta),
+        second_opinion=None if masked else second_opinion({(noise, rate): steps}, plan.delta),
     )
 
 
-def second_opinion(noise: float, rate: float, steps: int, delta: float) -> float:
-    """Epsilon of ``steps`` Poisson-subsampled Gaussian steps by Google's accountant (PLD, pessimistic)."""
-    gaussian = dp_event.GaussianDpEvent(noise)
-    event = gaussian if rate == 1.0 else dp_event.PoissonSampledDpEvent(rate, gaussian)
+def second_opinion(steps: Mapping[Mechanism, int], delta: float) -> float:
+    """Epsilon of all Poisson-subsampled Gaussian ``steps`` together by Google's accountant (PLD, pessimistic)."""
     accountant = PLDAccountant()
-    accountant.compose(dp_event.SelfComposedDpEvent(event, steps))
+    for (noise, rate), count in steps.items():
+        gaussian = dp_event.GaussianDpEvent(noise)
+        event = gaussian if rate == 1.0 else dp_event.PoissonSampledDpEvent(rate, gaussian)
+        accountant.compose(dp_event.SelfComposedDpEvent(event, count))
     return float(accountant.get_epsilon(delta))
+
+
+def _mechanisms(ledger: Ledger) -> Iterator[tuple[Mechanism, int]]:
+    return (((charge.noise_multiplier, charge.sampling_rate), charge.steps) for charge in ledger.charges())
 
 
 def _cells(promise: Promise) -> list[str]:

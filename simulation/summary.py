@@ -58,10 +58,11 @@ def _person_promise(settings: RunSettings) -> str:
 
 def _entry_promise(settings: RunSettings) -> str:
     plan = calibrated(settings)
+    counted = f", labels counted once with noise {plan.label_noise:g}" if plan.label_noise else ""
     return (
         f"each diary entry: epsilon {plan.epsilon(settings.rounds):.2f} of at most {settings.epsilon:g} at delta {settings.delta:g} "
         f"after all {settings.rounds} rounds (noise multiplier {plan.noise_multiplier:g}, clip norm {plan.clip_norm:g}, "
-        f"sampling rate {plan.sampling_rate:g}, {plan.steps_per_round} steps a round)"
+        f"sampling rate {plan.sampling_rate:g}, {plan.steps_per_round} steps a round{counted})"
     )
 
 

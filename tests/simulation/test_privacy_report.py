@@ -35,6 +35,14 @@ def test_the_figures_for_entries_are_those_of_the_largest_ledger_and_a_second_li
     assert promise.left == pytest.approx(8.0 - promise.spent)
 
 
+def test_counted_labels_are_in_the_report_and_in_the_second_opinion(finished: Callable[..., Path]) -> None:
+    folder = finished(class_weights="balanced")
+    [promise] = privacy_report(folder).promises
+    assert promise.spent == largest_epsilon(folder.with_name("run.people"), 3)
+    assert "one count of labels" in promise.mechanism
+    assert promise.second_opinion == pytest.approx(promise.spent, rel=0.01)
+
+
 @pytest.mark.parametrize("aggregation", ["plain", "masked"])
 def test_the_figures_for_people_are_those_of_the_populations_ledger(finished: Callable[..., Path], aggregation: str) -> None:
     folder = finished(privacy="both", aggregation=aggregation, clients=4, rounds=2, user_delta=1e-2)
@@ -62,7 +70,7 @@ def test_a_run_without_protection_says_so(finished: Callable[..., Path]) -> None
 
 def test_a_second_opinion_is_the_published_figure() -> None:
     # Opacus' own pinned value by PRV for these steps is 6.7774; two pessimistic discretisations differ in the third digit.
-    assert second_opinion(1.5, 0.04, 2250, 1e-5) == pytest.approx(6.777395712150674, abs=0.02)
+    assert second_opinion({(1.5, 0.04): 2250}, 1e-5) == pytest.approx(6.777395712150674, abs=0.02)
 
 
 def test_a_folder_that_is_no_run_is_one_sentence(tmp_path: Path) -> None:
