@@ -17,7 +17,8 @@ from collections.abc import Mapping, Sequence
 from client.home import Home
 from client.reading.adoption import Agreement, Serving
 from client.reading.batching import MicroBatches
-from client.reading.engines import ENGINES, BuildEngine, engine_named
+from client.reading.engine import BuildEngine
+from client.reading.engines import ENGINES, engine_named
 from client.reading.reading import Reading
 from client.reading.succession import Refused, Succession, read_by
 from client.reading.watch import Watch

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from client.home import DevicePolicy, Home
-from client.reading.engines import BuildEngine, Engine, Probabilities
+from client.reading.engine import BuildEngine, Engine, Probabilities
 from client.reading.reader import Agreement, EmotionReader
 from client.reading.reading import Reading
 from model.checkpoint import Manifest

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from client.home import DevicePolicy, Home
-from client.reading.engines import Probabilities
+from client.reading.engine import Probabilities
 from client.reading.reader import EmotionReader
 from client.reading.reading import Reading
 from model.checkpoint import Manifest
