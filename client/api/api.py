@@ -94,7 +94,7 @@ def _examples(form: str) -> list[dict[str, Any]]:
     return extra.get("examples", []) if isinstance(extra, dict) else []
 
 
-def _known_names(request: Request) -> None:
+async def _known_names(request: Request) -> None:  # not async, it would cost every request a thread
     """A name in the query that the address does not know is a slip of the pen, and would change nothing in silence."""
     known = {parameter.alias for parameter in request.scope["route"].dependant.query_params}
     if set(request.query_params) - known:

@@ -4,9 +4,9 @@ A body is quantised once and kept in Home's cache, under its digest: reading sta
 checkpoint that trains the head alone reads through the graph that reads already, so it costs nothing; any other has its
 trained blocks quantised and put into a copy of the kept graph, to the same bytes as if all had been quantised anew.
 
-Each text passes the graph alone, without padding, several of them in parallel, one thread each. The input of a linear
-layer is quantised over all that passes at once, so a text's reading would otherwise depend on its neighbours; and on a
-CPU int8 reads sixteen texts together no faster than one after another.
+Each text passes the graph alone, on one thread and without padding. The input of a linear layer is quantised over all that
+passes at once, so a text's reading would otherwise depend on its neighbours; and on a CPU int8 reads sixteen texts
+together no faster than one after another. Several at a time are read by several threads.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -51,7 +50,6 @@ class Int8Body(nn.Module):
         # Without VNNI a CPU adds pairs of products in 16 bits, which overflow; this takes the slower exact way there.
         options.add_session_config_entry("session.x64quantprecision", "1")
         self._session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
-        self._threads = ThreadPoolExecutor(torch.get_num_threads(), thread_name_prefix="healing-int8")
         self._width = BodyShape.of(outline).width
         embeddings = outline.blocks["embeddings"]
         self._ids_go_along = isinstance(embeddings, Embeddings) and embeddings.ids_go_along
@@ -59,12 +57,8 @@ class Int8Body(nn.Module):
     def forward(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         numbers, lengths = ids.to(torch.int32).numpy(), mask.sum(dim=1).tolist()
         states = np.zeros((*numbers.shape, self._width), dtype=np.float32)
-
-        def read(row: int) -> None:
-            [states[row, : lengths[row]]] = self._session.run([STATES], {IDS: numbers[row : row + 1, : lengths[row]]})[0]
-
-        for _ in map(read, [0]) if len(numbers) == 1 else self._threads.map(read, range(len(numbers))):
-            pass
+        for row, length in enumerate(lengths):
+            [states[row, :length]] = self._session.run([STATES], {IDS: numbers[row : row + 1, :length]})[0]
         x = torch.from_numpy(states)
         return torch.cat([x, ids[:, :, None].to(x.dtype)], dim=2) if self._ids_go_along else x, mask
 

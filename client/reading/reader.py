@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from client.home import Home
 from client.reading.adoption import Agreement, Serving
 from client.reading.batching import MicroBatches
+from client.reading.cores import Cores
 from client.reading.engine import BuildEngine
 from client.reading.engines import ENGINES, engine_named
 from client.reading.reading import Reading
@@ -41,7 +42,8 @@ class EmotionReader:
         self._changing = threading.Lock()  # held by whoever changes the model; reading needs none
         self._aside: threading.Thread | None = None
         self._closed = False
-        self._batches = MicroBatches(self._read_now)
+        self._cores = Cores()
+        self._batches = MicroBatches(self._read_now, threads=self._cores.count)
         with self._changing:
             self._watch.look()
             self._succession.begin()
@@ -107,7 +109,8 @@ class EmotionReader:
         if not texts:
             return []
         version, digest = model.adopted.name
-        rows = read_by(model.engine, texts)
+        with self._cores.shared():
+            rows = read_by(model.engine, texts)
         return [Reading(probabilities=tuple(map(float, row)), version=version, digest=digest) for row in rows]
 
     def _catch_up(self) -> None:
