@@ -24,11 +24,11 @@ NEEDS: dict[str, tuple[str, ...]] = {"onnx": ("onnx", "onnxruntime")}
 """Packages of the extra that has the engine's name."""
 
 
-def engine_named(name: str, engines: Mapping[str, BuildEngine]) -> BuildEngine:
+def engine_named(name: str, engines: Mapping[str, BuildEngine], *, needs: Mapping[str, tuple[str, ...]] = NEEDS) -> BuildEngine:
     """The builder of this name; :class:`Refusal` that lists the names there are, or says which extra is missing."""
     if name not in engines:
         raise Refusal(f"engine is '{name}'; choose one of {', '.join(engines)}")
-    missing = [package for package in NEEDS.get(name, ()) if find_spec(package) is None]
+    missing = [package for package in needs.get(name, ()) if find_spec(package) is None]
     if missing:
         lacks = f"engine '{name}' needs {' and '.join(missing)}, not installed here"
         raise Refusal(f"{lacks}; run `pip install 'feelinghealing[{name}]'`, or use --engine torch")
