@@ -9,6 +9,7 @@ All read the same weights from ``folder``: *plain* a BertForSequenceClassificati
 from __future__ import annotations
 
 import shutil
+import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -112,4 +113,6 @@ if __name__ == "__main__":
     if who == "plain":
         uvicorn.run(plain(Path(where)), host="127.0.0.1", port=int(port), log_level="warning", access_log=False)
     else:
-        uvicorn.Server(configured(ours(Path(where), who), Address(port=int(port)))).run()
+        app = ours(Path(where), who)
+        with socket.create_server(("127.0.0.1", int(port))) as listener:
+            uvicorn.Server(configured(app, Address(port=int(port)))).run(sockets=[listener])

@@ -22,7 +22,8 @@ from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from client.api.access import login_address, served_at
-from client.api.guard import LOOPBACK, Rules
+from client.api.guard import LOOPBACK, Receive, Rules, Scope, Send
+from client.api.problems import Problem
 from client.home import Home
 from model.checkpoint import locked
 from model.refusal import Refusal
@@ -135,7 +136,6 @@ def configured(app: FastAPI, address: Address) -> uvicorn.Config:
         access_log=False,
         proxy_headers=False,
         server_header=False,
-        limit_concurrency=MOST_CONNECTIONS,
         timeout_keep_alive=10,
         timeout_graceful_shutdown=10,
         ssl_certfile=address.certificate,
@@ -172,8 +172,14 @@ def _bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
+async def _too_many_ask(scope: Scope, receive: Receive, send: Send) -> None:
+    crowd = f"more than {MOST_CONNECTIONS} connections are open"
+    response = Problem("not-ready", crowd, headers={"Connection": "close"}).response()
+    await response(scope, receive, send)
+
+
 class PatientProtocol(HttpToolsProtocol):
-    """uvicorn's connection, with what it leaves out: a bound on how long a request's head may be and take to arrive."""
+    """uvicorn's connection, with what it leaves out: a bound on a request's head, and problem documents where no route answers."""
 
     _head_bytes = 0
     _head_due: TimerHandle | None = None
@@ -192,9 +198,18 @@ class PatientProtocol(HttpToolsProtocol):
                 self._close()
 
     def on_headers_complete(self) -> None:
-        """The head is here."""
+        """The head is here; the device answers unless too many ask at once."""
         self._head_came()
+        crowded = max(len(self.connections), len(self.tasks)) > MOST_CONNECTIONS
+        self.app = _too_many_ask if crowded else self.config.loaded_app
         super().on_headers_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP request."""
+        problem = Problem("unreadable", "what arrived is no HTTP request", next="send HTTP/1.1, or open the page in a browser").response()
+        head = [b"HTTP/1.1 400 Bad Request", *(name + b": " + value for name, value in problem.raw_headers), b"connection: close"]
+        self.transport.write(b"\r\n".join([*head, b"", bytes(problem.body)]))
+        self.transport.close()
 
     def on_response_complete(self) -> None:
         """Wait for the next head."""
