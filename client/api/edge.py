@@ -401,6 +401,7 @@ class Serving(Given):
     scores: dict[str, Any] = Field(description="of the server's test set; empty where nobody scored it")
     agreement: Agreement | None
     declined: int | None = Field(description="the version from which the person went back to this one")
+    earlier: int | None = Field(description="the version to which the person can go back; only of the model that reads now")
 
     @classmethod
     def of(cls, serving: reader.Serving) -> Self:

@@ -9,10 +9,11 @@ import logging
 import signal
 import socket
 import ssl
+import threading
 import traceback
 from asyncio.events import TimerHandle
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,7 @@ def serve(home: Home, address: Address, *, engine: str, tell: Callable[[str], No
             app = create_app(home, reader=reader, songs=bundled_songs(), rules=address.rules)
             with served_at(home.root, address.url(listener.getsockname()[1])), _stopped_by_signals():
                 tell(login_address(home.root))
+                threading.Thread(target=_get_words_ready, args=(home,), name="healing-words", daemon=True).start()
                 uvicorn.Server(configured(app, address)).run(sockets=[listener])
 
 
@@ -106,6 +108,16 @@ def log_discreetly() -> None:
     handler.setFormatter(_Discreet("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S"))
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     logging.getLogger("healing").setLevel(logging.INFO)
+
+
+def _get_words_ready(home: Home) -> None:
+    """What finds nouns takes seconds to load, and whoever looks back at a diary first should not wait for it."""
+    from client.diary.diary import Query
+    from client.reading.insights import korean_nouns
+
+    with suppress(Refusal):  # it is an extra, and looking back says so
+        if home.diary.entries(Query(limit=1)).total:
+            korean_nouns()
 
 
 @contextmanager

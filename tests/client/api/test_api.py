@@ -292,7 +292,7 @@ def test_the_model_that_reads_is_named_and_can_be_sent_back(opened: Opened, inst
     reader.refresh()
     assert api.post("/v1/predict", json={"text": JOYFUL}).json()["model"]["version"] == 2
     back = api.post("/v1/model/rollback").json()
-    assert (back["version"], back["declined"]) == (1, 2)
+    assert (back["version"], back["declined"], back["earlier"]) == (1, 2, None)
     assert api.post("/v1/predict", json={"text": JOYFUL}).json()["model"]["version"] == 1
     assert "healing_model_swaps_total 2.0" in api.get("/metrics").text
     reader.close()
