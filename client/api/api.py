@@ -23,6 +23,7 @@ from client.diary.diary_file import DiaryFault
 from client.home import Home
 from client.music.jukebox import Jukebox, NoSuchPlaylist, NoSuchSong
 from client.music.playlist import Song
+from client.music.taste import NoSuchLike
 from client.reading.reader import EmotionReader
 from client.web.page import page_routes, sorry_page, wants_page
 from model.refusal import Refusal
@@ -36,6 +37,7 @@ REFUSALS: dict[type[Refusal], str] = {
     NoEntry: "not-found",
     NoSuchSong: "not-found",
     NoSuchPlaylist: "not-found",
+    NoSuchLike: "conflict",
     NoCorrection: "conflict",
     DiaryFault: "not-ready",
 }

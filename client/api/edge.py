@@ -100,7 +100,7 @@ class Feedback(Taken):
 
     model_config = _example(song="iu-through-the-night", event="liked", playlist="q1Xb3fT9LmA2")
     song: Key
-    event: Literal["played", "skipped", "liked", "disliked"]
+    event: Literal["played", "skipped", "liked", "unliked", "disliked"]
     playlist: Key | None = None
     entry: Annotated[StrictInt, Field(ge=1, le=2**53)] | None = None
 
