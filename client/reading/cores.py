@@ -32,3 +32,4 @@ class Cores:
         finally:
             with self._change:
                 self._readers -= 1
+                torch.set_num_threads(self.count)

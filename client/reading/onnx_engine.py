@@ -80,7 +80,12 @@ class OnnxEngine:
         )
 
     def __call__(self, texts: Sequence[str]) -> Probabilities:
-        return self._classifier.probabilities(texts, max_tokens=MAX_TOKENS, batch_size=TOGETHER)
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # pool and head are too small to be shared out
+        try:
+            return self._classifier.probabilities(texts, max_tokens=MAX_TOKENS, batch_size=TOGETHER)
+        finally:
+            torch.set_num_threads(threads)
 
     def built_as(self, manifest: Manifest) -> bool:
         """Whether another checkpoint is of the same model, tuning and body."""
