@@ -17,9 +17,8 @@ from collections.abc import Mapping, Sequence
 from client.home import Home
 from client.reading.adoption import Agreement, Serving
 from client.reading.batching import MicroBatches
-from client.reading.cores import Cores
 from client.reading.engine import BuildEngine
-from client.reading.engines import ENGINES, engine_named
+from client.reading.engines import ENGINES, engine_named, reading_threads
 from client.reading.reading import Reading
 from client.reading.succession import Refused, Succession, read_by
 from client.reading.watch import Watch
@@ -42,8 +41,7 @@ class EmotionReader:
         self._changing = threading.Lock()  # held by whoever changes the model; reading needs none
         self._aside: threading.Thread | None = None
         self._closed = False
-        self._cores = Cores()
-        self._batches = MicroBatches(self._read_now, threads=self._cores.count)
+        self._batches = MicroBatches(self._read_now, threads=reading_threads(engine))
         with self._changing:
             self._watch.look()
             self._succession.begin()
@@ -109,8 +107,7 @@ class EmotionReader:
         if not texts:
             return []
         version, digest = model.adopted.name
-        with self._cores.shared():
-            rows = read_by(model.engine, texts)
+        rows = read_by(model.engine, texts)
         return [Reading(probabilities=tuple(map(float, row)), version=version, digest=digest) for row in rows]
 
     def _catch_up(self) -> None:
