@@ -1,17 +1,16 @@
 """The servers that ``serving.py`` asks, each in a process of its own, and the models that they read with.
 
-    python serving_server.py <plain|ours> <folder> <port>
+    python serving_server.py <plain|torch|onnx> <folder> <port>
 
-Both read the same weights from ``folder``: *plain* a BertForSequenceClassification in transformers' own layout, *ours* the
-same body and a checkpoint of its head in a Home.
+All read the same weights from ``folder``: *plain* a BertForSequenceClassification in transformers' own layout, *torch* and
+*onnx*, which are engines of ours, the same body and a checkpoint of its head in a Home.
 """
 
 from __future__ import annotations
 
-import json
 import shutil
+import socket
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,10 @@ import uvicorn
 from fastapi import Body, FastAPI
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast, pipeline
 
+from client.api.api import create_app
+from client.api.serve import Address, configured
 from client.home import DevicePolicy, Home
+from client.music.playlist import bundled_songs
 from client.reading.reader import EmotionReader
 from model.emotions import EMOTIONS
 from model.hub import find_model
@@ -90,23 +92,10 @@ def plain(folder: Path) -> FastAPI:
     return app
 
 
-def ours(folder: Path) -> FastAPI:
-    """The product's API with all that guards it; until that is there, its reader behind one route."""
+def ours(folder: Path, engine: str) -> FastAPI:
+    """The product's API with all that guards it."""
     home = Home(folder / "home")
-    reader = EmotionReader(home)
-    if find_spec("client.api.api") is not None:
-        from client.api.api import create_app
-        from client.music.playlist import bundled_songs
-
-        return create_app(home, reader=reader, songs=bundled_songs(), token=TOKEN)
-    app = FastAPI()
-
-    @app.post("/v1/predict")
-    async def predict(text: str = Body(embed=True)) -> Any:
-        reading = await reader.read_soon(text)
-        return {"answer": reading.probabilities, "model": {"version": reading.version, "digest": reading.digest}}
-
-    return app
+    return create_app(home, reader=EmotionReader(home, engine=engine), songs=bundled_songs(), token=TOKEN)
 
 
 def _settings(folder: Path) -> RunSettings:
@@ -119,12 +108,11 @@ def _pipeline(folder: Path) -> Any:
     return pipeline("text-classification", model=model, tokenizer=tokenizer, top_k=None, truncation=True, max_length=MAX_TOKENS)
 
 
-SERVERS = {"plain": plain, "ours": ours}
-
 if __name__ == "__main__":
     who, where, port = sys.argv[1:]
-    app = SERVERS[who](Path(where))
-    Path(where, f"{who}.json").write_text(
-        json.dumps({"threads": torch.get_num_threads(), "by": "the whole API" if app.title != FastAPI().title else "one route"})
-    )
-    uvicorn.run(app, host="127.0.0.1", port=int(port), log_level="warning", access_log=False)
+    if who == "plain":
+        uvicorn.run(plain(Path(where)), host="127.0.0.1", port=int(port), log_level="warning", access_log=False)
+    else:
+        app = ours(Path(where), who)
+        with socket.create_server(("127.0.0.1", int(port))) as listener:
+            uvicorn.Server(configured(app, Address(port=int(port)))).run(sockets=[listener])

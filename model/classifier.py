@@ -56,14 +56,18 @@ MODELS: dict[str, ModelRow] = {
 class EmotionClassifier(nn.Module):
     """Reads one of four emotions from token ids.
 
-    ``blocks`` are chained in order; the first ``cut`` are frozen and run without dropout. Raises nothing of its own.
+    ``blocks`` are chained in order; the first ``cut`` are frozen and run without dropout. ``base_digest`` names the body's weights
+    and ``function`` whatever else decides what it computes. Raises nothing of its own.
     """
 
-    def __init__(self, blocks: dict[str, nn.Module], tokenizer: Tokenizer, *, base_digest: str, positions: int, pretrained: bool) -> None:
+    def __init__(
+        self, blocks: dict[str, nn.Module], tokenizer: Tokenizer, *, base_digest: str, function: str, positions: int, pretrained: bool
+    ) -> None:
         super().__init__()
         self.blocks = nn.ModuleDict(blocks)
         self.tokenizer = tokenizer
         self.base_digest = base_digest
+        self.function = function
         self.cut = 0
         self.positions = positions
         self.pretrained = pretrained
@@ -273,14 +277,43 @@ def build_classifier(name: str, folder: Path, *, dropout: float, seed: int) -> E
         raise Refusal(f"{sizes}; take both from the same model")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SCRATCH_SEED)
-        blocks = (_lstm_blocks if row.body == "lstm" else _bert_blocks)(folder, config, tokenizer, dropout)
-        base_digest = _digest(nn.ModuleDict(blocks).state_dict(), _function(config, row))
+        blocks = (
+            _lstm_blocks(config) if row.body == "lstm" else _bert_blocks(_loaded(_bert(config, folder, dropout), folder), folder, tokenizer)
+        )
+        function = _function(config, row)
+        base_digest = _digest(nn.ModuleDict(blocks).state_dict(), function)
         torch.manual_seed(seed)
         pooler = blocks.pop("pooler", None)
         width, buckets = (2 * LSTM_WIDTH, 0) if row.body == "lstm" else (config.hidden_size, _buckets(config, folder))
         blocks["head"] = Head(width, dropout, pooler if isinstance(pooler, nn.Linear) else None, buckets=buckets)
     return EmotionClassifier(
-        blocks, tokenizer, base_digest=base_digest, positions=config.max_position_embeddings, pretrained=pooler is not None
+        blocks,
+        tokenizer,
+        base_digest=base_digest,
+        function=function,
+        positions=config.max_position_embeddings,
+        pretrained=pooler is not None,
+    )
+
+
+def outline_classifier(name: str, folder: Path) -> EmotionClassifier:
+    """The BERT classifier ``name`` for whoever brings its weights in another form: those of the body lie on torch's meta device.
+
+    Names, shapes, tokenizer, pool and ``function`` are those of :func:`build_classifier`; the head's weights mean nothing and the
+    base digest is empty, since neither was read. Raises :class:`Refusal` as that does, and for a body that is no BERT.
+    """
+    row = MODELS.get(name, ModelRow(name))
+    if row.body != "bert":
+        raise Refusal(f"'{name}' has no attention layers, and this takes models of the BERT family alone; use --engine torch")
+    config = _bert_config(folder)
+    tokenizer = load_tokenizer(folder, pad_id=config.pad_token_id)
+    with torch.device("meta"):
+        blocks = _bert_blocks(_bert(config, folder, 0.0), folder, tokenizer)
+    del blocks["pooler"]
+    with torch.random.fork_rng(devices=[]):
+        blocks["head"] = Head(config.hidden_size, 0.0, buckets=_buckets(config, folder))
+    return EmotionClassifier(
+        blocks, tokenizer, base_digest="", function=_function(config, row), positions=config.max_position_embeddings, pretrained=False
     )
 
 
@@ -311,17 +344,25 @@ def _bert_config(folder: Path) -> BertConfig:
     return config
 
 
-def _bert_blocks(folder: Path, config: BertConfig, tokenizer: Tokenizer, dropout: float) -> dict[str, nn.Module]:
+def _bert(config: BertConfig, folder: Path, dropout: float) -> BertModel:
     config.hidden_dropout_prob = config.attention_probs_dropout_prob = min(dropout, config.hidden_dropout_prob)
     config._attn_implementation = "sdpa"
     try:
-        bert = BertModel(config)
+        return BertModel(config)
     except (ValueError, KeyError, RuntimeError) as error:
         raise Refusal(f"the config.json in '{folder}' describes no body that can be built ({type(error).__name__})") from None
+
+
+def _loaded(bert: BertModel, folder: Path) -> BertModel:
     weights = next((folder / name for name in (SAFETENSORS, PICKLE) if (folder / name).is_file()), None)
     if weights is None:
         raise Refusal(f"'{folder}' has no {SAFETENSORS} or {PICKLE}; put the weights there, {WAY_OUT}")
     _load_body(bert, read_tensors(weights), folder)
+    return bert
+
+
+def _bert_blocks(bert: BertModel, folder: Path, tokenizer: Tokenizer) -> dict[str, nn.Module]:
+    config = bert.config
     lexical = Lexical(tokenizer, buckets) if (buckets := _buckets(config, folder)) else None
     blocks: dict[str, nn.Module] = {"embeddings": Embeddings(bert, ids_go_along=lexical is not None)}
     blocks |= {f"layer{number}": Layer(layer, config.hidden_size) for number, layer in enumerate(bert.encoder.layer)}
@@ -333,7 +374,7 @@ def _bert_blocks(folder: Path, config: BertConfig, tokenizer: Tokenizer, dropout
 LSTM_WIDTH = 128
 
 
-def _lstm_blocks(folder: Path, config: BertConfig, tokenizer: Tokenizer, dropout: float) -> dict[str, nn.Module]:
+def _lstm_blocks(config: BertConfig) -> dict[str, nn.Module]:
     return {
         "embeddings": WordEmbeddings(config.vocab_size, LSTM_WIDTH, config.pad_token_id),
         "lstm": Recurrent(LSTM_WIDTH, LSTM_WIDTH),

@@ -23,18 +23,19 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from model.checkpoint import write_durably
-from model.classifier import EmotionClassifier, Layer, build_classifier, source_of
+from model.classifier import EmotionClassifier, Layer, build_classifier, outline_classifier, source_of
 from model.hub import find_model
 from model.refusal import Refusal
 from model.settings import RunSettings
 
 LORA_RANK = 8
+LORA_SCALE = 2.0
 
 
 class LowRank(nn.Module):
     """A frozen linear layer plus a trained product of two thin ones; the product is zero at first."""
 
-    def __init__(self, frozen: nn.Linear, rank: int = LORA_RANK, scale: float = 2.0) -> None:
+    def __init__(self, frozen: nn.Linear, rank: int = LORA_RANK, scale: float = LORA_SCALE) -> None:
         super().__init__()
         self.frozen = frozen
         self.down = nn.Linear(frozen.in_features, rank, bias=False)
@@ -78,9 +79,20 @@ def tuned_classifier(settings: RunSettings, folder: Path | None = None) -> Emoti
     """
     folder = folder or find_model(source_of(settings.model))
     classifier = build_classifier(settings.model, folder, dropout=settings.dropout, seed=settings.seed)
+    return tune(_long_enough(classifier, settings), settings.tuning, seed=settings.seed)
+
+
+def tuned_outline(settings: RunSettings, folder: Path) -> EmotionClassifier:
+    """The same without a BERT body's weights (:func:`model.classifier.outline_classifier`): which parameters train, by name and shape."""
+    outline = outline_classifier(settings.model, folder)
+    with torch.device("meta"):
+        return tune(_long_enough(outline, settings), settings.tuning, seed=settings.seed)
+
+
+def _long_enough(classifier: EmotionClassifier, settings: RunSettings) -> EmotionClassifier:
     if settings.max_tokens > classifier.positions:
         raise Refusal(f"max-tokens is {settings.max_tokens} and '{settings.model}' has {classifier.positions} positions; lower it")
-    return tune(classifier, settings.tuning, seed=settings.seed)
+    return classifier
 
 
 def _add_low_rank(classifier: EmotionClassifier, seed: int) -> None:

@@ -24,7 +24,7 @@ def run(script: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 def test_every_option_that_readme_names_exists() -> None:
     told = "".join(
         run(f"healing {command} --help", ROOT).stdout
-        for command in ("simulate", "compare", "report", "audit", "model pretrain", "client init")
+        for command in ("simulate", "compare", "report", "audit", "model pretrain", "client init", "client serve")
     )
     named = set(re.findall(r"`?(--[a-z][a-z-]+)", README)) - {"--help", "--node-config", "--strict"}
     assert named

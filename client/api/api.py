@@ -23,6 +23,7 @@ from client.diary.diary_file import DiaryFault
 from client.home import Home
 from client.music.jukebox import Jukebox, NoSuchPlaylist, NoSuchSong
 from client.music.playlist import Song
+from client.music.taste import NoSuchLike
 from client.reading.reader import EmotionReader
 from client.web.page import page_routes, sorry_page, wants_page
 from model.refusal import Refusal
@@ -36,6 +37,7 @@ REFUSALS: dict[type[Refusal], str] = {
     NoEntry: "not-found",
     NoSuchSong: "not-found",
     NoSuchPlaylist: "not-found",
+    NoSuchLike: "conflict",
     NoCorrection: "conflict",
     DiaryFault: "not-ready",
 }
@@ -94,7 +96,7 @@ def _examples(form: str) -> list[dict[str, Any]]:
     return extra.get("examples", []) if isinstance(extra, dict) else []
 
 
-def _known_names(request: Request) -> None:
+async def _known_names(request: Request) -> None:  # not async, it would cost every request a thread
     """A name in the query that the address does not know is a slip of the pen, and would change nothing in silence."""
     known = {parameter.alias for parameter in request.scope["route"].dependant.query_params}
     if set(request.query_params) - known:

@@ -25,7 +25,7 @@ class Device:
     metrics: Metrics
 
 
-def _device(request: Request) -> Device:
+async def _device(request: Request) -> Device:  # not async, it would cost every request a thread
     device: Device = request.app.state.device
     return device
 

@@ -100,7 +100,7 @@ class Feedback(Taken):
 
     model_config = _example(song="iu-through-the-night", event="liked", playlist="q1Xb3fT9LmA2")
     song: Key
-    event: Literal["played", "skipped", "liked", "disliked"]
+    event: Literal["played", "skipped", "liked", "unliked", "disliked"]
     playlist: Key | None = None
     entry: Annotated[StrictInt, Field(ge=1, le=2**53)] | None = None
 
@@ -401,6 +401,7 @@ class Serving(Given):
     scores: dict[str, Any] = Field(description="of the server's test set; empty where nobody scored it")
     agreement: Agreement | None
     declined: int | None = Field(description="the version from which the person went back to this one")
+    earlier: int | None = Field(description="the version to which the person can go back; only of the model that reads now")
 
     @classmethod
     def of(cls, serving: reader.Serving) -> Self:

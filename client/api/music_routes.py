@@ -61,8 +61,11 @@ async def recommendations_for_text(wish: edge.Wish, device: ThisDevice) -> edge.
 
 @routes.post("/feedback", status_code=204, summary="What became of a song")
 def feedback(told: edge.Feedback, device: ThisDevice) -> Response:
-    """Teaches the recommender, in the mood of the playlist or the entry."""
-    device.jukebox.learn(told.song, told.event, _mood_of(told, device))
+    """Teaches the recommender, in the mood of the playlist or the entry; *unliked* takes the last *liked* back."""
+    if told.event == "unliked":
+        device.jukebox.take_back_like(told.song)
+    else:
+        device.jukebox.learn(told.song, told.event, _mood_of(told, device))
     return Response(status_code=204)
 
 

@@ -9,10 +9,11 @@ import logging
 import signal
 import socket
 import ssl
+import threading
 import traceback
 from asyncio.events import TimerHandle
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,8 @@ from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from client.api.access import login_address, served_at
-from client.api.guard import LOOPBACK, Rules
+from client.api.guard import LOOPBACK, Receive, Rules, Scope, Send
+from client.api.problems import Problem
 from client.home import Home
 from model.checkpoint import locked
 from model.refusal import Refusal
@@ -96,6 +98,7 @@ def serve(home: Home, address: Address, *, engine: str, tell: Callable[[str], No
             app = create_app(home, reader=reader, songs=bundled_songs(), rules=address.rules)
             with served_at(home.root, address.url(listener.getsockname()[1])), _stopped_by_signals():
                 tell(login_address(home.root))
+                threading.Thread(target=_get_words_ready, args=(home,), name="healing-words", daemon=True).start()
                 uvicorn.Server(configured(app, address)).run(sockets=[listener])
 
 
@@ -105,6 +108,16 @@ def log_discreetly() -> None:
     handler.setFormatter(_Discreet("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S"))
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     logging.getLogger("healing").setLevel(logging.INFO)
+
+
+def _get_words_ready(home: Home) -> None:
+    """What finds nouns takes seconds to load, and whoever looks back at a diary first should not wait for it."""
+    from client.diary.diary import Query
+    from client.reading.insights import korean_nouns
+
+    with suppress(Refusal):  # it is an extra, and looking back says so
+        if home.diary.entries(Query(limit=1)).total:
+            korean_nouns()
 
 
 @contextmanager
@@ -135,7 +148,6 @@ def configured(app: FastAPI, address: Address) -> uvicorn.Config:
         access_log=False,
         proxy_headers=False,
         server_header=False,
-        limit_concurrency=MOST_CONNECTIONS,
         timeout_keep_alive=10,
         timeout_graceful_shutdown=10,
         ssl_certfile=address.certificate,
@@ -172,8 +184,14 @@ def _bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
+async def _too_many_ask(scope: Scope, receive: Receive, send: Send) -> None:
+    crowd = f"more than {MOST_CONNECTIONS} connections are open"
+    response = Problem("not-ready", crowd, headers={"Connection": "close"}).response()
+    await response(scope, receive, send)
+
+
 class PatientProtocol(HttpToolsProtocol):
-    """uvicorn's connection, with what it leaves out: a bound on how long a request's head may be and take to arrive."""
+    """uvicorn's connection, with what it leaves out: a bound on a request's head, and problem documents where no route answers."""
 
     _head_bytes = 0
     _head_due: TimerHandle | None = None
@@ -192,9 +210,18 @@ class PatientProtocol(HttpToolsProtocol):
                 self._close()
 
     def on_headers_complete(self) -> None:
-        """The head is here."""
+        """The head is here; the device answers unless too many ask at once."""
         self._head_came()
+        crowded = max(len(self.connections), len(self.tasks)) > MOST_CONNECTIONS
+        self.app = _too_many_ask if crowded else self.config.loaded_app
         super().on_headers_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP request."""
+        problem = Problem("unreadable", "what arrived is no HTTP request", next="send HTTP/1.1, or open the page in a browser").response()
+        head = [b"HTTP/1.1 400 Bad Request", *(name + b": " + value for name, value in problem.raw_headers), b"connection: close"]
+        self.transport.write(b"\r\n".join([*head, b"", bytes(problem.body)]))
+        self.transport.close()
 
     def on_response_complete(self) -> None:
         """Wait for the next head."""

@@ -102,6 +102,12 @@ class Jukebox:
             self._recommender.learn(song, Event(event), mood)
             self._diary.keep(_TASTE, self._recommender.taste.to_json())
 
+    def take_back_like(self, song: str) -> None:
+        """Unlearn that a song was liked; :class:`NoSuchLike` if it was not, or too long ago."""
+        with self._turn:
+            self._recommender.take_back_like(song)
+            self._diary.keep(_TASTE, self._recommender.taste.to_json())
+
     def hear(self, file: BinaryIO) -> tuple[int, int]:
         """Take in a listening history: how many listens were of songs known here, and how many were not."""
         listens = read_listens(file, now=datetime.now(UTC))

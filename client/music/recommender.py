@@ -107,6 +107,10 @@ class Recommender:
         rows = self._features.of(mood, self._taste.songs, self._taste.events)
         self._taste = self._taste.after(rows[self._number[song_key]], Event(event), song_key, mood)
 
+    def take_back_like(self, song_key: str) -> None:
+        """Unlearn the last like of a song; :class:`client.music.taste.NoSuchLike` if there is none."""
+        self._taste = self._taste.without_like(song_key)
+
     def remember(self, heard: Mapping[str, Sequence[float]]) -> None:
         """Take in an imported history: listens per song key and emotion (:func:`client.music.listens.heard_in_emotions`)."""
         self._taste = self._taste.having_heard({key: counts for key, counts in heard.items() if key in self._number})

@@ -36,6 +36,9 @@ CURIOSITY = 0.25
 FORGETTING = 0.997
 """Weight that an event keeps when another comes: half of it after 231 events."""
 
+MOST_LIKES = 20
+"""Likes that can be taken back, the latest of them."""
+
 MOST_SONGS = 5000
 """Songs that a taste remembers one by one; the one not heard for longest goes first."""
 
@@ -54,6 +57,22 @@ class Event(StrEnum):
 REWARD = {Event.LIKED: 1.0, Event.PLAYED: 0.6, Event.SKIPPED: -0.6, Event.DISLIKED: -1.0}
 
 
+class NoSuchLike(Refusal):
+    """The song was not liked, or too long ago for that to be taken back."""
+
+
+@dataclass(frozen=True, eq=False)
+class Like:
+    """What a like has added to a taste, so that it can be taken away again."""
+
+    at: int
+    """Which of all events it was, counted from 1."""
+    row: Array
+    mood: Array
+    was: tuple[bool, bool]
+    """Whether the song was liked and disliked before."""
+
+
 @dataclass(frozen=True, eq=False)
 class Taste:
     """One person's taste; :meth:`after` gives the next one."""
@@ -64,15 +83,48 @@ class Taste:
     rewards: Array = field(default_factory=lambda: np.zeros(len(FEATURES)), repr=False)
     """Sum of the faded rows, each times its reward."""
     songs: Mapping[str, Memory] = field(default_factory=dict, repr=False)
+    likes: Mapping[str, Like] = field(default_factory=dict, repr=False)
+    """The last likes by song, oldest first."""
 
     def after(self, row: Array, event: Event, key: str, mood: Array) -> Taste:
         """The taste once ``event`` has befallen the song ``key``, whose features were ``row``, in ``mood``."""
-        reward = REWARD[event]
+        reward, memory, likes = REWARD[event], self.songs.get(key, Memory()), dict(self.likes)
+        if event in (Event.LIKED, Event.DISLIKED):
+            likes.pop(key, None)  # there is nothing older to take back behind what the person has said since
+        if event is Event.LIKED:
+            likes[key] = Like(self.events + 1, row, mood, (memory.liked, memory.disliked))
         return Taste(
             self.events + 1,
             FORGETTING * self.moments + np.outer(row, row),
             FORGETTING * self.rewards + reward * row,
-            _bounded({**self.songs, key: _remembered(self.songs.get(key, Memory()), event, self.events + 1, mood)}),
+            _bounded({**self.songs, key: _remembered(memory, event, self.events + 1, mood)}),
+            dict(list(likes.items())[-MOST_LIKES:]),
+        )
+
+    def without_like(self, key: str) -> Taste:
+        """The taste as if the song's last like had taught nothing; :class:`NoSuchLike` if there is none to take back.
+
+        That something happened then stays: what came before it has faded by one event, and the song is no longer new.
+        """
+        if key not in self.likes or key not in self.songs:
+            raise NoSuchLike(f"this song is not among the last {MOST_LIKES} that were liked; say `disliked` if it should not come again")
+        like, memory = self.likes[key], self.songs[key]
+        faded = FORGETTING ** (self.events - like.at)
+        liked, disliked = like.was
+        corrected = replace(
+            memory,
+            events=memory.events - 1,
+            reward=memory.reward - REWARD[Event.LIKED],
+            heard=tuple(float(count) for count in np.maximum(0.0, np.subtract(memory.heard, like.mood))),
+            liked=liked,
+            disliked=disliked,
+        )
+        return replace(
+            self,
+            moments=self.moments - faded * np.outer(like.row, like.row),
+            rewards=self.rewards - faded * REWARD[Event.LIKED] * like.row,
+            songs={**self.songs, key: corrected},
+            likes={other: one for other, one in self.likes.items() if other != key},
         )
 
     def having_heard(self, heard: Mapping[str, Sequence[float]]) -> Taste:
@@ -108,6 +160,7 @@ class Taste:
             "moments": self.moments[lower].tolist(),
             "rewards": self.rewards.tolist(),
             "songs": {key: _short(memory) for key, memory in self.songs.items()},
+            "likes": {key: _written(like) for key, like in self.likes.items()},
         }
         return json.dumps(document, ensure_ascii=False, separators=(",", ":"))
 
@@ -135,9 +188,12 @@ class Taste:
         events = content["events"]
         if tuple(content["features"]) != FEATURES or type(events) is not int or not 0 <= events < 2**53 or len(songs) > MOST_SONGS:
             raise ValueError
+        if len(content.get("likes", {})) > MOST_LIKES:
+            raise ValueError
         if any(memory.last > events for memory in songs.values()):
             raise ValueError
-        taste = cls(events, lower + np.tril(lower, -1).T, _numbers(content["rewards"], size), songs)
+        likes = {_key(key): _like(values, events) for key, values in content.get("likes", {}).items()}
+        taste = cls(events, lower + np.tril(lower, -1).T, _numbers(content["rewards"], size), songs, likes)
         taste.posterior()  # a matrix that is no sum of squares fails here
         return taste
 
@@ -180,6 +236,17 @@ def _memory(values: Mapping[str, Any]) -> Memory:
     if not sound or min(*memory.heard, *memory.imported) < 0 or not abs(float(memory.reward)) <= memory.events:
         raise ValueError
     return memory
+
+
+def _written(like: Like) -> dict[str, Any]:
+    return {"at": like.at, "row": like.row.tolist(), "mood": like.mood.tolist(), "was": like.was}
+
+
+def _like(values: Mapping[str, Any], events: int) -> Like:
+    liked, disliked = values["was"]
+    if type(values["at"]) is not int or not 1 <= values["at"] <= events or not type(liked) is type(disliked) is bool:
+        raise ValueError
+    return Like(values["at"], _numbers(values["row"], len(FEATURES)), _numbers(values["mood"], len(NO_EMOTION)), (liked, disliked))
 
 
 def _numbers(values: Sequence[float], count: int) -> Array:

@@ -48,6 +48,8 @@ class Serving:
     """None without a model before it, or without confirmed entries."""
     declined: int | None = None
     """The version from which the person went back to this one: it is not taken again, a newer one is."""
+    earlier: int | None = None
+    """The version to which the person can go back from this one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +92,8 @@ class Choice:
 
     def serving(self) -> Serving:
         """The same for people."""
-        return replace(_serving(self.now), declined=self.declined.manifest.version if self.declined else None)
+        declined, earlier = (one.manifest.version if one else None for one in (self.declined, self.before))
+        return replace(_serving(self.now), declined=declined, earlier=earlier)
 
     def history(self) -> tuple[Serving, ...]:
         """Every model that was put to use lately, newest first, each with the agreement that it came with."""

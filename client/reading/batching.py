@@ -1,12 +1,13 @@
 """Micro-batches: texts that arrive while others are being read are read together next (continuous batching).
 
-A text that comes alone is read at once: nothing waits for company. One thread does the reading; callers may live in
-any event loop, and in several.
+A text that comes alone is read at once: nothing waits for company. Several threads may read, each its own batch, and those
+who wait are shared out among them. Callers may live in any event loop, and in several.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -35,12 +36,14 @@ class MicroBatches:
     A text on which a batch fails is found by reading the batch's texts one by one, so that the others are answered.
     """
 
-    def __init__(self, read: ReadTogether, *, most: int = MOST) -> None:
+    def __init__(self, read: ReadTogether, *, most: int = MOST, threads: int = 1) -> None:
         self._read = read
         self._most = most
+        self._share = 1 / threads
         self._waiting: list[_Waiting] = []
         self._arrival = threading.Condition()
-        self._thread: threading.Thread | None = None
+        self._threads = [threading.Thread(target=self._work, name=f"healing-reader-{n}", daemon=True) for n in range(threads)]
+        self._begun = False
         self._closed = False
 
     async def read(self, text: str) -> Reading:
@@ -50,9 +53,10 @@ class MicroBatches:
         with self._arrival:
             if self._closed:
                 raise Refusal("the reader is closed and takes no more texts; start the service again")
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name="healing-reader", daemon=True)
-                self._thread.start()
+            if not self._begun:
+                self._begun = True
+                for thread in self._threads:
+                    thread.start()
             self._waiting.append(one)
             self._arrival.notify()
         return await one.answer
@@ -61,16 +65,16 @@ class MicroBatches:
         """Take no more texts; whoever waits is answered before this returns."""
         with self._arrival:
             self._closed = True
-            self._arrival.notify()
-        if self._thread is not None:
-            self._thread.join()
+            self._arrival.notify_all()
+        for thread in self._threads if self._begun else ():
+            thread.join()
 
     def _work(self) -> None:
         while (batch := self._next()) is not None:
             _deliver(batch, self._answers(batch))
 
     def _next(self) -> list[_Waiting] | None:
-        """Who waits longest and those whose texts are nearest in length, so that little is spent on padding.
+        """Who waits longest and those whose texts are nearest in length, so that little is spent on padding; a thread's share.
 
         Who has gone away is left out, so it may be empty; None if no one will come.
         """
@@ -78,8 +82,8 @@ class MicroBatches:
             self._arrival.wait_for(lambda: self._waiting or self._closed)
             if not self._waiting:
                 return None
-            length = len(self._waiting[0].text)
-            batch = sorted(self._waiting, key=lambda one: abs(len(one.text) - length))[: self._most]
+            length, share = len(self._waiting[0].text), math.ceil(self._share * len(self._waiting))
+            batch = sorted(self._waiting, key=lambda one: abs(len(one.text) - length))[: min(share, self._most)]
             taken = set(map(id, batch))
             self._waiting = [one for one in self._waiting if id(one) not in taken]
         return [one for one in batch if not one.answer.cancelled()]

@@ -19,6 +19,7 @@ word weighs twice as much as each feeling that they marked besides it; alone it 
 from __future__ import annotations
 
 import math
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -220,7 +221,8 @@ def drawn(entries: Sequence[Entry]) -> tuple[Point, ...]:
 def korean_nouns() -> Nouns:
     """kiwipiepy's common and proper nouns; :class:`Refusal` that says how to install it."""
     try:
-        kiwi = _kiwi()
+        with _building:
+            kiwi = _kiwi()
     except ImportError:
         raise Refusal("words need kiwipiepy, which is not installed here; run `pip install 'feelinghealing[insights]'`") from None
 
@@ -228,6 +230,9 @@ def korean_nouns() -> Nouns:
         return [[token.form for token in tokens if token.tag in ("NNG", "NNP")] for tokens in kiwi.tokenize(list(texts))]
 
     return nouns
+
+
+_building = threading.Lock()  # who comes while it is built waits for it
 
 
 @lru_cache(maxsize=1)

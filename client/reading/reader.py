@@ -17,7 +17,8 @@ from collections.abc import Mapping, Sequence
 from client.home import Home
 from client.reading.adoption import Agreement, Serving
 from client.reading.batching import MicroBatches
-from client.reading.engines import ENGINES, BuildEngine, engine_named
+from client.reading.engine import BuildEngine
+from client.reading.engines import ENGINES, engine_named, reading_threads
 from client.reading.reading import Reading
 from client.reading.succession import Refused, Succession, read_by
 from client.reading.watch import Watch
@@ -40,7 +41,7 @@ class EmotionReader:
         self._changing = threading.Lock()  # held by whoever changes the model; reading needs none
         self._aside: threading.Thread | None = None
         self._closed = False
-        self._batches = MicroBatches(self._read_now)
+        self._batches = MicroBatches(self._read_now, threads=reading_threads(engine))
         with self._changing:
             self._watch.look()
             self._succession.begin()

@@ -14,7 +14,7 @@ import numpy as np
 
 from client.home import Home
 from client.reading.adoption import Adopted, Adoption, Agreement, Choice, Serving
-from client.reading.engines import BuildEngine, Engine, Probabilities
+from client.reading.engine import BuildEngine, Engine, Probabilities
 from model.checkpoint import Manifest
 from model.examples import texts
 from model.refusal import Refusal

@@ -88,8 +88,8 @@ function model(now) {
     now.declined && make("p", { class: "small" }, say("model.declined", { version: now.declined })),
     now.refused && make("p", { class: "small" }, say("model.refused"), " ", make("span", { lang: "en" }, now.refused.reason)),
     history(now.history),
-    make("p", { class: "small" }, say("model.back.why")),
-    make("button", { type: "button", "data-key": "back", onclick: once(back) }, say("model.back")));
+    now.earlier && make("p", { class: "small" }, say("model.back.why")),
+    now.earlier && make("button", { type: "button", "data-key": "back", onclick: once(back) }, say("model.back")));
 }
 
 function agreement(both) {

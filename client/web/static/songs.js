@@ -49,9 +49,10 @@ function songRow(song, index, state, show) {
   const liked = state.liked.has(song.key);
   const send = (event) => kindly(async () => (await call("POST", "/v1/feedback", { body: { song: song.key, event, playlist: state.answer.id } })) ?? true);
   const like = once(async () => {
-    if (liked || !(await send("liked"))) return;
-    state.liked.add(song.key);
-    tell(say("songs.liked", { title: song.title }));
+    if (!(await send(liked ? "unliked" : "liked"))) return;
+    if (liked) state.liked.delete(song.key);
+    else state.liked.add(song.key);
+    tell(say(liked ? "songs.unliked" : "songs.liked", { title: song.title }));
     show();
   });
   const skip = once(async () => {

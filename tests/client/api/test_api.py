@@ -138,6 +138,16 @@ def test_feedback_teaches_and_is_remembered_by_the_next_server(opened: Opened, a
     assert json.loads(home.diary.kept("taste") or "{}")["events"] == 1
 
 
+def test_a_like_can_be_taken_back_once(opened: Opened, api: TestClient, home: Home) -> None:
+    song = api.get("/v1/recommendations", params={"emotion": "joy", "count": 1}).json()["songs"][0]["key"]
+    tell = {event: {"song": song, "event": event} for event in ("liked", "unliked")}
+    assert api.post("/v1/feedback", json=tell["liked"]).status_code == 204
+    assert json.loads(home.diary.kept("taste") or "{}")["songs"][song]["liked"]
+    assert opened().post("/v1/feedback", json=tell["unliked"]).status_code == 204
+    assert "liked" not in json.loads(home.diary.kept("taste") or "{}")["songs"][song]
+    assert opened().post("/v1/feedback", json=tell["unliked"]).status_code == 409
+
+
 @pytest.mark.parametrize("told", [{"song": "nothing"}, {"playlist": "nothing"}, {"entry": 99}], ids=str)
 def test_feedback_on_what_is_not_here_is_not_found(api: TestClient, told: dict[str, object]) -> None:
     song = api.get("/v1/songs", params={"limit": 1}).json()["songs"][0]["key"]
@@ -292,7 +302,7 @@ def test_the_model_that_reads_is_named_and_can_be_sent_back(opened: Opened, inst
     reader.refresh()
     assert api.post("/v1/predict", json={"text": JOYFUL}).json()["model"]["version"] == 2
     back = api.post("/v1/model/rollback").json()
-    assert (back["version"], back["declined"]) == (1, 2)
+    assert (back["version"], back["declined"], back["earlier"]) == (1, 2, None)
     assert api.post("/v1/predict", json={"text": JOYFUL}).json()["model"]["version"] == 1
     assert "healing_model_swaps_total 2.0" in api.get("/metrics").text
     reader.close()

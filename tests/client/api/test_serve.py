@@ -15,7 +15,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ import uvicorn
 
 from client.api.access import Access
 from client.api.api import create_app
-from client.api.serve import Address, configured
+from client.api.serve import MOST_CONNECTIONS, Address, configured
 from client.home import Home
 from client.music.playlist import bundled_songs
 from client.reading.reader import EmotionReader
@@ -93,6 +93,14 @@ def serving(home: Home, *options: str) -> Iterator[Served]:
         process.wait(30)
         process.stdout.close()
         log.close()
+
+
+def problem(answer: bytes) -> dict[str, Any]:
+    """The document of an answer that must hold one (RFC 9457)."""
+    said, _, content = answer.partition(b"\r\n\r\n")
+    assert b"content-type: application/problem+json" in said.lower()
+    found: dict[str, Any] = json.loads(content)
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -248,6 +256,23 @@ def test_a_body_that_never_comes_and_a_head_that_never_ends_are_given_up(served:
     assert status(answers["many"]) in (0, 400)
 
 
+def test_who_comes_when_too_many_are_connected_is_told_so(served: Served) -> None:
+    with ExitStack() as crowd:
+        for _ in range(MOST_CONNECTIONS):
+            crowd.enter_context(socket.create_connection(("127.0.0.1", served.port), timeout=30))
+        answer = served.raw(head("GET", "/v1/health"))
+        assert problem(answer)["status"] == status(answer) == 503
+    assert eventually(lambda: served.ask("GET", "/v1/health")[0] == 200)
+
+
+def eventually(holds: Callable[[], bool]) -> bool:
+    for _ in range(100):
+        if holds():
+            return True
+        time.sleep(0.05)
+    return False
+
+
 @pytest.mark.parametrize(
     "request_bytes",
     [
@@ -261,7 +286,7 @@ def test_a_body_that_never_comes_and_a_head_that_never_ends_are_given_up(served:
 )  # fmt: skip
 def test_what_is_no_request_gets_no_answer_of_value(served: Served, request_bytes: bytes) -> None:
     answer = served.raw(request_bytes, b"\r\n\r\n", whole=False)
-    assert 400 <= status(answer) < 500 or answer == b""
+    assert answer == b"" or (400 <= status(answer) < 500 and b"content-type: application/problem+json" in answer.lower())
     assert served.ask("GET", "/v1/health")[0] == 200
 
 

@@ -25,7 +25,7 @@ LOCAL = Song(song_key("파일", "나"), "파일", "나", url="file:///home/a/%EB
 
 @pytest.fixture(scope="module")
 def rows() -> list[dict[str, Any]]:
-    with (resources.files("client") / "assets" / "songs.jsonl").open(encoding="utf-8") as lines:
+    with (resources.files("client.music") / "assets" / "songs.jsonl").open(encoding="utf-8") as lines:
         return [json.loads(line) for line in lines]
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from client.music.song_features import FEATURES, PRIOR_MEAN, PRIOR_SD
-from client.music.taste import FORGETTING, MOST_SONGS, NOISE, REWARD, Event, Taste
+from client.music.taste import FORGETTING, MOST_SONGS, NOISE, REWARD, Event, NoSuchLike, Taste
 from model.refusal import Refusal
 
 MOOD = np.array([0.1, 0.6, 0.2, 0.1])
@@ -37,6 +37,37 @@ def test_after_many_events_the_posterior_is_that_of_batch_ridge_with_forgetting(
     mean, factor = taste.posterior()
     np.testing.assert_allclose(mean, expected, rtol=0, atol=1e-9)
     np.testing.assert_allclose(np.linalg.inv(factor @ factor.T), np.linalg.inv(design.T @ design), rtol=0, atol=1e-9)
+
+
+def test_a_like_that_is_taken_back_has_taught_nothing() -> None:
+    """The oracle sums what the other events teach, each faded by all that came after it."""
+    rows = np.random.default_rng(3).normal(size=(6, SIZE))
+    events = [Event.PLAYED, Event.SKIPPED, Event.LIKED, Event.PLAYED, Event.LIKED, Event.SKIPPED]
+    keys = ["a", "b", "b", "b", "c", "a"]
+    taste = Taste()
+    for row, event, key in zip(rows, events, keys, strict=True):
+        taste = taste.after(row, event, key, MOOD)
+    taste = Taste.from_json(taste.to_json()).without_like("b")
+    left = [number for number in range(6) if number != 2]
+    faded = [FORGETTING ** (5 - number) for number in left]
+    moments = sum(weight * np.outer(rows[number], rows[number]) for weight, number in zip(faded, left, strict=True))
+    rewards = sum(weight * REWARD[events[number]] * rows[number] for weight, number in zip(faded, left, strict=True))
+    np.testing.assert_allclose(taste.moments, moments, atol=1e-12)
+    np.testing.assert_allclose(taste.rewards, rewards, atol=1e-12)
+    memory = taste.songs["b"]
+    assert (memory.events, memory.liked, memory.disliked) == (2, False, False)
+    assert memory.reward == pytest.approx(REWARD[Event.SKIPPED] + REWARD[Event.PLAYED])
+    np.testing.assert_allclose(memory.heard, MOOD)
+    assert Taste.from_json(taste.to_json()).songs == taste.songs
+
+
+def test_a_like_is_taken_back_once_and_what_the_song_was_before_returns() -> None:
+    row = np.eye(SIZE)[3]
+    taste = Taste().after(row, Event.DISLIKED, "a", MOOD).after(row, Event.LIKED, "a", MOOD).without_like("a")
+    assert (taste.songs["a"].liked, taste.songs["a"].disliked) == (False, True)
+    for nothing in (taste, Taste(), Taste().after(row, Event.LIKED, "a", MOOD).after(row, Event.DISLIKED, "a", MOOD)):
+        with pytest.raises(NoSuchLike, match="not among the last 20 that were liked"):
+            nothing.without_like("a")
 
 
 def test_before_the_first_event_it_is_the_prior() -> None:
@@ -122,6 +153,8 @@ def damaged(**change: Any) -> str:
         damaged(songs={"a": {"reward": 5.0}}),
         damaged(songs={"a": {"last": 99}}),
         damaged(songs={"a": {"liked": "yes"}}),
+        damaged(likes={"a": {"at": 10**6, "row": [0.0] * SIZE, "mood": [0.25] * 4, "was": [False, False]}}),
+        damaged(likes={"a": {"at": 1, "row": [0.0], "mood": [0.25] * 4, "was": [False, False]}}),
         damaged(songs={"a": {"surprise": 1}}),
         damaged(songs={"a" * 65: {}}),
         damaged(songs={str(number): {} for number in range(MOST_SONGS + 1)}),

@@ -89,6 +89,24 @@ def test_the_oldest_is_in_every_batch_beside_texts_of_about_its_length() -> None
     assert [sorted(map(len, batch)) for batch in reader.batches] == [[2], [49, 50, 51], [1, 2, 3], [90]]
 
 
+def test_several_threads_share_out_who_waits_and_read_at_the_same_time() -> None:
+    reader = Reader(open=False)
+    batches = MicroBatches(reader, threads=2)
+
+    async def ask() -> list[Reading]:
+        tasks = [asyncio.create_task(batches.read("가" * length)) for length in range(1, 3)]
+        while len(reader.batches) < 2:  # both threads are reading, and neither may go on
+            await asyncio.sleep(0.001)
+        tasks += [asyncio.create_task(batches.read("가" * length)) for length in range(3, 11)]
+        await waiting(batches, 8)
+        reader.gate.set()
+        return await asyncio.gather(*tasks)
+
+    assert [reading.version for reading in asyncio.run(ask())] == list(range(1, 11))
+    batches.close()
+    assert [len(batch) for batch in reader.batches[:3]] == [1, 1, 4]
+
+
 def test_who_goes_away_before_or_during_the_reading_harms_nobody() -> None:
     reader = Reader(open=False)
     batches = MicroBatches(reader)

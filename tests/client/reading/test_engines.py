@@ -6,14 +6,12 @@ import asyncio
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
-from client.home import DevicePolicy, Home
-from client.reading.engines import Probabilities
+from client.home import Home
+from client.reading.engine import Probabilities
 from client.reading.reader import EmotionReader
 from client.reading.reading import Reading
 from model.checkpoint import Manifest
@@ -23,51 +21,12 @@ from model.settings import RunSettings
 from model.tuning import tuned_classifier
 from model.weights import Weights
 
-ROOT = Path(__file__).parents[3]
 TEXTS = ["오늘은 정말 즐거웠다", "왜 자꾸 눈물이 나는지 모르겠다 ㅠㅠ", "", "또 나한테만 뭐라고 한다. 참을 만큼 참았는데 더는 못 참겠다!!"]
 HEAD = RunSettings(tuning="head", privacy="none")
 
-Publish = Callable[[Weights], Manifest]
-
-
-@pytest.fixture(scope="module")
-def classifier() -> EmotionClassifier:
-    """To make weights of, and to read with, one version at a time, beside the reader."""
-    return tuned_classifier(HEAD)
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Home:
-    return Home.create(tmp_path / "home", DevicePolicy())
-
-
-@pytest.fixture
-def publish(home: Home, classifier: EmotionClassifier) -> Publish:
-    return lambda weights: publish_in(home, weights, classifier)
-
-
-def publish_in(home: Home, weights: Weights, classifier: EmotionClassifier, **more: Any) -> Manifest:
-    what: dict[str, Any] = {"model": "compact", "tuning": "head", "round": 1}
-    what |= {"base_digest": classifier.base_digest, "tokenizer_digest": classifier.tokenizer.digest}
-    return home.checkpoints.publish(weights, **(what | more))
-
-
-@pytest.fixture(scope="module")
-def drawn(classifier: EmotionClassifier) -> Callable[[int], Weights]:
-    """Weights of a seed: the classifier's own, shaken enough to read otherwise."""
-    own = classifier.read()
-    return lambda seed: shaken(own, seed, 0.3)
-
-
-def shaken(weights: Weights, seed: int, spread: float) -> Weights:
-    rng = np.random.default_rng(seed)
-    return Weights({name: array + rng.normal(0, spread, array.shape).astype(np.float32) for name, array in weights.items()})
-
-
-def alone(classifier: EmotionClassifier, weights: Weights, texts: Sequence[str] = TEXTS) -> Probabilities:
-    """What a classifier of its own gives with these weights, one text at a time."""
-    classifier.write(weights)
-    return np.concatenate([classifier.probabilities([text], max_tokens=128) for text in texts])
+Publish = Callable[..., Manifest]
+Alone = Callable[[EmotionClassifier, Weights, Sequence[str]], Probabilities]
+Shaken = Callable[[Weights, int, float], Weights]
 
 
 def rows(readings: Sequence[Reading]) -> Probabilities:
@@ -79,18 +38,20 @@ def versions(readings: Sequence[Reading]) -> set[int]:
 
 
 def test_a_reading_is_what_the_checkpoints_own_weights_give(
-    classifier: EmotionClassifier, publish: Publish, drawn: Callable[[int], Weights], home: Home
+    classifier: EmotionClassifier, publish: Publish, drawn: Callable[[int], Weights], alone: Alone, home: Home
 ) -> None:
     published = publish(drawn(1))
     reader = EmotionReader(home)
     readings = reader.read(TEXTS)
     reader.close()
     assert {(reading.version, reading.digest) for reading in readings} == {(1, published.digest)}
-    np.testing.assert_allclose(rows(readings), alone(classifier, drawn(1)), atol=1e-5)
+    np.testing.assert_allclose(rows(readings), alone(classifier, drawn(1), TEXTS), atol=1e-5)
 
 
 @pytest.mark.parametrize("tuning", ["top2", "lora", "full"])
-def test_a_swap_changes_all_that_is_trained_and_nothing_else(home: Home, tuning: str) -> None:
+def test_a_swap_changes_all_that_is_trained_and_nothing_else(
+    home: Home, publish: Publish, shaken: Shaken, alone: Alone, tuning: str
+) -> None:
     """The new model is made out of the old one: a fresh one must read the same, and the old one must not have changed."""
     settings = replace(HEAD, tuning=tuning)
     fresh = tuned_classifier(settings)
@@ -98,10 +59,10 @@ def test_a_swap_changes_all_that_is_trained_and_nothing_else(home: Home, tuning:
     reader = EmotionReader(home)
     for seed in (1, 2):
         weights = shaken(own, seed, 0.02)
-        publish_in(home, weights, fresh, tuning=tuning)
+        publish(weights, of=fresh, tuning=tuning)
         readings = reader.read(TEXTS)
         assert versions(readings) == {seed}
-        np.testing.assert_allclose(rows(readings), alone(fresh, weights), atol=1e-5)
+        np.testing.assert_allclose(rows(readings), alone(fresh, weights, TEXTS), atol=1e-5)
         seen.append(rows(readings))
     assert np.abs(seen[0] - seen[1]).max() > 0.01
     reader.roll_back()
@@ -109,13 +70,15 @@ def test_a_swap_changes_all_that_is_trained_and_nothing_else(home: Home, tuning:
     reader.close()
 
 
-def test_another_tuning_or_model_is_built_from_its_own_folder(home: Home, publish: Publish, drawn: Callable[[int], Weights]) -> None:
+def test_another_tuning_or_model_is_built_from_its_own_folder(
+    home: Home, publish: Publish, drawn: Callable[[int], Weights], alone: Alone
+) -> None:
     publish(drawn(1))
     reader = EmotionReader(home)
     lstm = tuned_classifier(replace(HEAD, model="lstm"))
-    publish_in(home, lstm.read(), lstm, model="lstm")
+    publish(lstm.read(), of=lstm, model="lstm")
     assert versions(reader.read(TEXTS)) == {2}
-    np.testing.assert_allclose(rows(reader.read(TEXTS)), alone(lstm, lstm.read()), atol=1e-5)
+    np.testing.assert_allclose(rows(reader.read(TEXTS)), alone(lstm, lstm.read(), TEXTS), atol=1e-5)
     assert reader.serving is not None
     assert (reader.serving.model, reader.serving.tuning) == ("lstm", "head")
     reader.close()
@@ -151,13 +114,13 @@ OTHERS: dict[str, tuple[dict[str, object], str]] = {
 
 @pytest.mark.parametrize("other", OTHERS)
 def test_weights_for_something_else_than_this_device_holds_are_refused(
-    home: Home, classifier: EmotionClassifier, publish: Publish, drawn: Callable[[int], Weights], other: str
+    home: Home, publish: Publish, drawn: Callable[[int], Weights], other: str
 ) -> None:
     publish(drawn(1))
     reader = EmotionReader(home)
     before = reader.read(TEXTS)
     fields, why = OTHERS[other]
-    publish_in(home, drawn(2), classifier, **fields)
+    publish(drawn(2), **fields)
     assert reader.read(TEXTS) == before
     assert reader.refused is not None
     assert reader.refused.version == 2

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from client.home import DevicePolicy, Home
-from client.reading.engines import BuildEngine, Engine, Probabilities
+from client.reading.engine import BuildEngine, Engine, Probabilities
 from client.reading.reader import Agreement, EmotionReader
 from client.reading.reading import Reading
 from model.checkpoint import Manifest
@@ -346,7 +346,7 @@ def test_a_person_who_goes_back_stays_there_over_a_restart_until_a_newer_version
     publish(drawn(2))
     assert versions(reader.read(TEXTS)) == {2}
     back = reader.roll_back()
-    assert (back.version, back.declined) == (1, 2)
+    assert (back.version, back.declined, back.earlier) == (1, 2, None)
     assert reader.serving == back
     assert reader.read(TEXTS) == first
     assert not reader.refresh()

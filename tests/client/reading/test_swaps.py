@@ -9,66 +9,23 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
-from client.home import DevicePolicy, Home
-from client.reading.engines import Probabilities
+from client.home import Home
+from client.reading.engine import Probabilities
 from client.reading.reader import EmotionReader
 from client.reading.reading import Reading
 from model.checkpoint import Manifest
 from model.classifier import EmotionClassifier
-from model.settings import RunSettings
-from model.tuning import tuned_classifier
 from model.weights import Weights
 
 ROOT = Path(__file__).parents[3]
 TEXTS = ["오늘은 정말 즐거웠다", "왜 자꾸 눈물이 나는지 모르겠다 ㅠㅠ", "", "또 나한테만 뭐라고 한다. 참을 만큼 참았는데 더는 못 참겠다!!"]
-HEAD = RunSettings(tuning="head", privacy="none")
 
-Publish = Callable[[Weights], Manifest]
-
-
-@pytest.fixture(scope="module")
-def classifier() -> EmotionClassifier:
-    """To make weights of, and to read with, one version at a time, beside the reader."""
-    return tuned_classifier(HEAD)
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Home:
-    return Home.create(tmp_path / "home", DevicePolicy())
-
-
-@pytest.fixture
-def publish(home: Home, classifier: EmotionClassifier) -> Publish:
-    return lambda weights: publish_in(home, weights, classifier)
-
-
-def publish_in(home: Home, weights: Weights, classifier: EmotionClassifier, **more: Any) -> Manifest:
-    what: dict[str, Any] = {"model": "compact", "tuning": "head", "round": 1}
-    what |= {"base_digest": classifier.base_digest, "tokenizer_digest": classifier.tokenizer.digest}
-    return home.checkpoints.publish(weights, **(what | more))
-
-
-@pytest.fixture(scope="module")
-def drawn(classifier: EmotionClassifier) -> Callable[[int], Weights]:
-    """Weights of a seed: the classifier's own, shaken enough to read otherwise."""
-    own = classifier.read()
-    return lambda seed: shaken(own, seed, 0.3)
-
-
-def shaken(weights: Weights, seed: int, spread: float) -> Weights:
-    rng = np.random.default_rng(seed)
-    return Weights({name: array + rng.normal(0, spread, array.shape).astype(np.float32) for name, array in weights.items()})
-
-
-def alone(classifier: EmotionClassifier, weights: Weights, texts: Sequence[str] = TEXTS) -> Probabilities:
-    """What a classifier of its own gives with these weights, one text at a time."""
-    classifier.write(weights)
-    return np.concatenate([classifier.probabilities([text], max_tokens=128) for text in texts])
+Publish = Callable[..., Manifest]
+Alone = Callable[[EmotionClassifier, Weights, Sequence[str]], Probabilities]
 
 
 def versions(readings: Sequence[Reading]) -> set[int]:
@@ -76,7 +33,7 @@ def versions(readings: Sequence[Reading]) -> set[int]:
 
 
 def test_no_request_fails_and_no_version_goes_backwards_in_a_hundred_swaps(
-    home: Home, classifier: EmotionClassifier, publish: Publish, drawn: Callable[[int], Weights]
+    home: Home, classifier: EmotionClassifier, publish: Publish, drawn: Callable[[int], Weights], alone: Alone
 ) -> None:
     """From threads and from an event loop at once: a request that begins after another has ended is not read by an older model."""
     publish(drawn(1))

@@ -1,0 +1,43 @@
+"""Engine: what reads texts with a checkpoint's weights, and what every kind of it asks before it does.
+
+A builder takes the Home, a manifest, its weights (verified by digest already) and the engine that reads now, from which
+it may keep whatever a new checkpoint does not change; what it gives maps texts to probabilities (N, 4) and is safe to
+call from several threads. It raises :class:`Refusal` if the weights do not belong on what this device holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from client.home import Home
+from model.checkpoint import Manifest
+from model.refusal import Refusal
+from model.settings import RunSettings
+from model.weights import Weights
+
+Probabilities = np.ndarray[Any, np.dtype[np.float32]]
+Engine = Callable[[Sequence[str]], Probabilities]
+BuildEngine = Callable[[Home, Manifest, Weights, Engine | None], Engine]
+
+MAX_TOKENS = RunSettings().max_tokens
+TOGETHER = 16
+"""Texts of about one length that pass the network at a time: more of them wait longer and are not read faster on a CPU."""
+
+
+def settings_of(manifest: Manifest) -> RunSettings:
+    """What the manifest's classifier is built by; :class:`Refusal` for a model or tuning that is none."""
+    return RunSettings(model=manifest.model, tuning=manifest.tuning, privacy="none", max_tokens=MAX_TOKENS)
+
+
+def require_same_body(manifest: Manifest, *, base_digest: str, tokenizer_digest: str) -> None:
+    """:class:`Refusal` unless the checkpoint was trained on the body and the tokenizer that this device has."""
+    for what, theirs, ours in (
+        ("base model", manifest.base_digest, base_digest),
+        ("tokenizer", manifest.tokenizer_digest, tokenizer_digest),
+    ):
+        if theirs != ours:
+            belongs = f"checkpoint version {manifest.version} belongs to the {what} {theirs[:12]} and this device has {ours[:12]}"
+            raise Refusal(f"{belongs}; install the model '{manifest.model}' that it was trained on")
