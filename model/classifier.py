@@ -313,7 +313,7 @@ def outline_classifier(name: str, folder: Path) -> EmotionClassifier:
     with torch.random.fork_rng(devices=[]):
         blocks["head"] = Head(config.hidden_size, 0.0, buckets=_buckets(config, folder))
     return EmotionClassifier(
-        blocks, tokenizer, base_digest="", function=_function(config, row), positions=config.max_position_embeddings, pretrained=False
+        blocks, tokenizer, base_digest="", function=_function(config, row), positions=config.max_position_embeddings, pretrained=True
     )
 
 

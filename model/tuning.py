@@ -58,6 +58,8 @@ def tune(classifier: EmotionClassifier, tuning: str, *, seed: int) -> EmotionCla
     elif tuning in ("head", "probe"):
         classifier.cut = names.index("head")
         if tuning == "probe":
+            if not classifier.pretrained:
+                raise Refusal("tuning 'probe' leaves the pooler as it was pretrained, and an LSTM's was not; use --tuning full, or head")
             head: Any = classifier.blocks["head"]
             head.pooler.requires_grad_(False)
     elif tuning.startswith("top"):

@@ -23,6 +23,8 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
+from safetensors.numpy import load as load_arrays
+from safetensors.numpy import save as save_arrays
 from torch import Tensor, nn
 
 from client.home import Home
@@ -35,7 +37,8 @@ from model.refusal import Refusal
 from model.tuning import tuned_classifier, tuned_outline
 from model.weights import Weights
 
-FORMAT = 1
+POOLER = ("head.pooler.weight", "head.pooler.bias")
+FORMAT = 2
 """Goes into the name of every kept graph: change it with the rules of :mod:`client.reading.int8_body`."""
 
 
@@ -66,12 +69,13 @@ class Int8Body(nn.Module):
 class OnnxEngine:
     """A body and one checkpoint's head; they never change again."""
 
-    def __init__(self, outline: EmotionClassifier, body: Int8Body, manifest: Manifest, weights: Weights) -> None:
+    def __init__(self, outline: EmotionClassifier, body: Int8Body, pooler: Arrays, manifest: Manifest, weights: Weights) -> None:
         self.outline = outline
         self.body = body
+        self.pooler = pooler
         self._manifest = manifest
         self._classifier = EmotionClassifier(
-            {"body": body, "pool": outline.blocks["pool"], "head": _head(outline, weights)},
+            {"body": body, "pool": outline.blocks["pool"], "head": _head(outline, pooler | dict(weights.arrays))},
             outline.tokenizer,
             base_digest=manifest.base_digest,
             function=outline.function,
@@ -101,45 +105,50 @@ def build_onnx_engine(home: Home, manifest: Manifest, weights: Weights, now: Eng
     weights.require_shapes({name: tuple(parameter.shape) for name, parameter in outline.trainable().items()})
     trained = quantised(weights)
     if before and not trained:
-        return OnnxEngine(outline, before.body, manifest, weights)
+        return OnnxEngine(outline, before.body, before.pooler, manifest, weights)
     kept = KeptGraph(home.cache, manifest, outline)
     if not kept.is_whole():
-        kept.write(_quantised_anew(home, manifest))
+        kept.write(_float_weights(home, manifest))
     if not trained:
-        return OnnxEngine(outline, Int8Body(kept.path, outline), manifest, weights)
+        return OnnxEngine(outline, Int8Body(kept.path, outline), kept.pooler(), manifest, weights)
     with tempfile.TemporaryDirectory(prefix="healing-") as folder:
         patched = Path(folder) / "body.onnx"
         patched.write_bytes(kept.patched(trained))
-        return OnnxEngine(outline, Int8Body(patched, outline), manifest, weights)
+        return OnnxEngine(outline, Int8Body(patched, outline), kept.pooler(), manifest, weights)
 
 
 class KeptGraph:
-    """A body's int8 graph in a folder: ``int8-<digest>.onnx``, and beside it what it is of and its own digest."""
+    """A body's int8 graph in a folder, ``int8-<digest>.onnx``; beside it the pretrained pooler, what they are of, and their digests."""
 
     def __init__(self, folder: Path, manifest: Manifest, outline: EmotionClassifier) -> None:
         self._of = {"format": FORMAT, "base": manifest.base_digest, "function": outline.function}
         self._shape = BodyShape.of(outline)
         name = hashlib.sha256(json.dumps(self._of).encode()).hexdigest()[:16]
         self.path = folder / f"int8-{name}.onnx"
+        self._pooler = folder / f"int8-{name}.safetensors"
         self._note = folder / f"int8-{name}.json"
 
     def is_whole(self) -> bool:
         """Whether it is there, of this body and undamaged."""
         try:
-            noted = json.loads(self._note.read_bytes())
-            with self.path.open("rb") as file:
-                return bool(noted == {**self._of, "sha256": hashlib.file_digest(file, "sha256").hexdigest()})
+            return bool(json.loads(self._note.read_bytes()) == self._of | {"sha256": [_sha256(self.path), _sha256(self._pooler)]})
         except (OSError, ValueError):
             return False
 
-    def write(self, arrays: Arrays) -> None:
-        """Keep the graph with these arrays; :class:`Refusal` if the folder cannot be written."""
-        content = self._graph(arrays)
+    def write(self, weights: Arrays) -> None:
+        """Quantise these float32 weights and keep them; :class:`Refusal` if the folder cannot be written."""
         try:
-            write_durably(self.path, content)
-            write_durably(self._note, json.dumps({**self._of, "sha256": hashlib.sha256(content).hexdigest()}).encode())
+            write_durably(self.path, self._graph(quantised(weights)))
+            write_durably(self._pooler, save_arrays({name: weights[name] for name in POOLER}))
+            note = self._of | {"sha256": [_sha256(self.path), _sha256(self._pooler)]}
+            write_durably(self._note, json.dumps(note).encode())
         except OSError as error:
             raise Refusal(f"the int8 model cannot be kept in '{self.path.parent}' ({error.strerror}); make room there") from None
+
+    def pooler(self) -> Arrays:
+        """The pretrained pooler, for checkpoints that do not bring one; float32."""
+        kept: Arrays = load_arrays(self._pooler.read_bytes())
+        return kept
 
     def patched(self, trained: Arrays) -> bytes:
         """The graph with other arrays in place of those of the same names, and with low-rank additions where there are any."""
@@ -154,15 +163,20 @@ def _outline(home: Home, manifest: Manifest) -> EmotionClassifier:
     return tuned_outline(settings_of(manifest), find_model(source_of(manifest.model), home.models))
 
 
-def _quantised_anew(home: Home, manifest: Manifest) -> Arrays:
-    """From the float32 weights in the model's folder, once it is certain that they are the ones."""
+def _float_weights(home: Home, manifest: Manifest) -> Arrays:
+    """The body's and the pooler's, from the model's folder, once it is certain that they are the ones."""
     frozen = settings_of(replace(manifest, tuning="head"))
     classifier = tuned_classifier(frozen, find_model(source_of(manifest.model), home.models))
     require_same_body(manifest, base_digest=classifier.base_digest, tokenizer_digest=classifier.tokenizer.digest)
-    return quantised({name: parameter.detach().numpy() for name, parameter in classifier.blocks.named_parameters()})
+    return {name: parameter.detach().numpy() for name, parameter in classifier.blocks.named_parameters()}
 
 
-def _head(outline: EmotionClassifier, weights: Weights) -> nn.Module:
+def _head(outline: EmotionClassifier, weights: Arrays) -> nn.Module:
     head = copy.deepcopy(outline.blocks["head"])
     head.load_state_dict({name: torch.from_numpy(weights[f"head.{name}"].copy()) for name in head.state_dict()})
     return head
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -132,6 +132,11 @@ def test_frozen_parameters_do_not_even_get_a_gradient() -> None:
     assert {name for name, parameter in classifier.blocks.named_parameters() if parameter.grad is not None} == set(classifier.trainable())
 
 
+def test_a_probe_needs_a_pretrained_pooler() -> None:
+    with pytest.raises(Refusal, match="an LSTM's was not; use --tuning full, or head"):
+        tuned("probe", "lstm")
+
+
 def test_an_unknown_tuning_is_refused_with_the_known_ones() -> None:
     with pytest.raises(Refusal, match="head, top<k>, lora, full"):
         tune(build_classifier("lstm", COMPACT, dropout=0.0, seed=1), "bitfit", seed=1)

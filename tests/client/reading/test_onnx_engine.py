@@ -77,7 +77,7 @@ def slowly(classifier: EmotionClassifier) -> Probabilities:
     return np.concatenate([classifier.probabilities([text], max_tokens=128) for text in TEXTS])
 
 
-@pytest.mark.parametrize("tuning", ["head", "top2", "lora", "full"])
+@pytest.mark.parametrize("tuning", ["probe", "head", "top2", "lora", "full"])
 def test_a_reading_is_what_the_same_arithmetic_gives_step_by_step(home: Home, publish: Publish, shaken: Shaken, tuning: str) -> None:
     classifier = tuned(tuning)
     weights = shaken(classifier.read(), 1, 0.02)
@@ -129,7 +129,7 @@ def test_a_patched_graph_is_the_freshly_quantised_one_byte_for_byte(home: Home, 
     assert patched == body_graph(BodyShape.of(outline), quantised(everything)).SerializeToString()
 
 
-@pytest.mark.parametrize("tuning", ["head", "top2", "lora", "full"])
+@pytest.mark.parametrize("tuning", ["probe", "head", "top2", "lora", "full"])
 def test_a_swap_reads_as_a_start_from_nothing_does(home: Home, publish: Publish, shaken: Shaken, tmp_path: Path, tuning: str) -> None:
     classifier = tuned(tuning)
     own, seen = classifier.read(), []
@@ -183,8 +183,8 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-@pytest.mark.parametrize("which", [0, 1])
-@pytest.mark.parametrize("tuning", ["head", "top1"])
+@pytest.mark.parametrize("which", [0, 1, 2])
+@pytest.mark.parametrize("tuning", ["probe", "top1"])
 def test_a_damaged_graph_is_made_again(home: Home, publish: Publish, shaken: Shaken, damage: str, which: int, tuning: str) -> None:
     classifier = tuned(tuning)
     manifest = publish(shaken(classifier.read(), 1, 0.02), of=classifier, tuning=tuning)
