@@ -66,7 +66,7 @@ def test_what_the_server_sees_of_one_device_is_uniform(federation: Federation) -
 def test_no_device_keeps_a_secret_of_a_finished_round(federation: Federation, tmp_path: Path) -> None:
     federation("blind")
     for number in range(CLIENTS):
-        kept = (virtual_home(tmp_path / "blind.people", number) / "masking.json").read_text()
+        kept = Home(virtual_home(tmp_path / "blind.people", number)).sealed("masking.json").read().decode()
         assert '"answered"' in kept
         assert "seed" not in kept
         assert "key" not in kept
@@ -78,7 +78,7 @@ def test_a_device_without_a_place_in_the_roster_masks_nothing(
     federation("first", rounds=1)
     home = Home(virtual_home(tmp_path / "first.people", 0))
     with pytest.raises(Refusal, match="registered keys"):
-        _ = home.registered  # a real device's roster lies in its own Home, and there is none
+        _ = home.register  # a real device's register lies in its own Home, and there is none
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_once_the_model_is_out_no_device_holds_what_opens_an_update_of_the_round
     for number in range(CLIENTS):
         home = virtual_home(tmp_path / "encrypted.people", number)
         assert not (home / "sum-key.bin").exists()
-        assert Answered.from_bytes((home / "masking.json").read_bytes()).round.number == 1
+        assert Answered.from_bytes(Home(home).sealed("masking.json").read()).round.number == 1
 
 
 @pytest.mark.parametrize("stage", ["query.advertise", "train"])
