@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -70,6 +74,20 @@ def test_devices_print_their_lines_the_server_registers_them_and_each_joins(
         assert f"devices: 3, of which this one is number {number}\nfingerprint: {fingerprint}" in told
         assert home.register.devices == {number: home.identity.public for number, home in enumerate(homes)}
         assert f"the 3 devices of register {home.register.digest[:12]}, of which it is number {number}" in client(home, "status").output
+
+
+def test_the_commands_of_the_page_on_privacy_work_when_pasted(tmp_path: Path) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "privacy.md").read_text(encoding="utf-8")
+    init, block = re.findall(r"^```\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
+    assert "healing client init --home device-$n --fewest-asked 3" in init
+    for number in (1, 2, 3):  # as that does, without the model, which takes it ten seconds each
+        Home.create(tmp_path / f"device-{number}", DevicePolicy(fewest_asked=3))
+    tools = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    script = block.replace(".venv/bin/", "")
+    done = subprocess.run(["bash", "-euc", script], cwd=tmp_path, env=tools, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "of which it is number 0, where at least 3 are asked" in done.stdout
+    assert done.stdout.count("joined\n") == 3
 
 
 def test_what_the_server_is_given_is_registered_whole_or_not_at_all(server: Healing, homes: list[Home], file: Path, tmp_path: Path) -> None:
