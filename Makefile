@@ -33,7 +33,7 @@ audit: .venv/installed ## every attack and every planted fault of the privacy au
 	$(BIN)/healing audit
 
 engines: .venv/installed ## every aggregation on each of Flower's engines (some minutes)
-	HEALING_ENGINES=1 $(BIN)/python -m pytest tests/simulation/test_run.py tests/simulation/test_deployment.py -k "engine or superlink"
+	HEALING_ENGINES=1 $(BIN)/python -m pytest tests/server/test_strategies.py tests/simulation/test_run.py tests/simulation/test_deployment.py -k "engine or superlink"
 
 bench: .venv/installed ## engine cost against a plain PyTorch loop and stock Flower
 	$(BIN)/python benchmarks/engine.py

@@ -13,13 +13,15 @@ from scipy.stats import chisquare  # type: ignore[import-untyped]
 
 from client.home import Home, virtual_home
 from model.examples import Example
+from model.records import GlobalModel
 from model.refusal import Refusal
 from model.settings import RunSettings
 from model.weights import Weights
 from privacy.masking_records import VECTOR
+from privacy.register import Register, write_register
 from privacy.round_secrets import Answered
-from server.journal import RoundRecord
-from server.strategies import require_allowed, require_size
+from server.journal import Journal, RoundRecord
+from server.strategies import build_strategy, require_allowed, require_size
 
 Small = Callable[..., RunSettings]
 Federation = Callable[..., tuple[Weights, list[RoundRecord], list[Message]]]
@@ -79,6 +81,31 @@ def test_a_device_without_a_place_in_the_roster_masks_nothing(
     home = Home(virtual_home(tmp_path / "first.people", 0))
     with pytest.raises(Refusal, match="registered keys"):
         _ = home.register  # a real device's register lies in its own Home, and there is none
+
+
+def test_a_server_without_a_whole_register_of_enough_devices_begins_no_hidden_round(
+    small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a real server finds it, in the folder of HEALING_HOME."""
+    settings = small(aggregation="masked", people="", privacy="none")
+    model = GlobalModel(Weights({"a": np.zeros(3, dtype=np.float32)}), "body", "tokens")
+    path, register = tmp_path / "server" / "register.json", Register()
+    monkeypatch.delenv("HEALING_HOME", raising=False)
+    with pytest.raises(Refusal, match="set HEALING_HOME"):
+        build_strategy(settings, model, Journal(tmp_path / "run"))
+    monkeypatch.setenv("HEALING_HOME", str(path.parent))
+    with pytest.raises(Refusal, match="healing server register"):
+        build_strategy(settings, model, Journal(tmp_path / "run"))
+    for key in (b"a", b"b"):
+        register = register.with_device(32 * key)
+    write_register(path, register)
+    with pytest.raises(Refusal, match="2 devices are registered and a round asks 3"):
+        build_strategy(settings, model, Journal(tmp_path / "run"))
+    path.write_bytes(register.with_device(b"c" * 32).to_bytes()[:-30])
+    with pytest.raises(Refusal, match="is damaged"):
+        build_strategy(settings, model, Journal(tmp_path / "run"))
+    write_register(path, register.with_device(b"c" * 32))
+    assert build_strategy(settings, model, Journal(tmp_path / "run"))
 
 
 @pytest.mark.parametrize(

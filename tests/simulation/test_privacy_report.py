@@ -45,7 +45,7 @@ def test_the_figures_for_entries_are_those_of_the_largest_ledger_and_a_second_li
     assert promise.left == pytest.approx(8.0 - promise.spent)
 
 
-@pytest.mark.parametrize("aggregation", ["plain", "masked"])
+@pytest.mark.parametrize("aggregation", ["plain", "masked", "encrypted"])
 def test_the_figures_for_people_are_those_of_the_populations_ledger(finished: Callable[..., Path], aggregation: str) -> None:
     folder = finished(privacy="both", aggregation=aggregation, clients=4, rounds=2, user_delta=1e-2)
     entries, people = privacy_report(folder).promises
@@ -57,7 +57,8 @@ def test_the_figures_for_people_are_those_of_the_populations_ledger(finished: Ca
         assert people.spent < 6  # four shares came where three carry the promise
     told = " ".join(sentences(privacy_report(folder)))
     assert ("but not the server" in told) == (aggregation == "plain")
-    assert ("could open no single one" in told) == (aggregation == "masked")
+    assert ("could open no single one" in told) == (aggregation != "plain")
+    assert ("none of them works with the server" in told) == (aggregation == "encrypted")
 
 
 SAMPLED = {"privacy": "user", "clients": 8, "fraction": 0.5, "rounds": 3, "user_epsilon": 6.0, "user_delta": 1e-2}
@@ -122,6 +123,13 @@ def test_a_run_without_protection_says_so(finished: Callable[..., Path]) -> None
     written = write_report(report, folder)
     assert "Nothing was protected" in written.read_text()
     assert json.loads((folder / "privacy.json").read_text())["promises"] == []
+
+
+@pytest.mark.parametrize("aggregation", ["masked", "encrypted"])
+def test_a_run_that_hides_single_updates_and_adds_no_noise_says_just_that(finished: Callable[..., Path], aggregation: str) -> None:
+    report = privacy_report(finished(privacy="none", aggregation=aggregation, rounds=1, update_clip=100.0))
+    [told] = sentences(report)
+    assert "could open no single one" in told
 
 
 def test_a_second_opinion_is_the_published_figure() -> None:
