@@ -4,8 +4,8 @@
 purpose: a signature made for one purpose never verifies for another.
 **Against whom**: the server that relays the messages, and every other device.
 **Assumptions**: the public key was registered over a way that the relaying server does not control (it could put a key of
-its own in its place); the private key stays in the device's Home. Replay is not seen here: a signed content must itself
-name its run, round and sender.
+its own in its place; see :mod:`privacy.register`); the private key stays in the device's Home,
+sealed. Replay is not seen here: a signed content must itself name its run, round and sender.
 **Cost**: Ed25519 (Bernstein et al. 2011; RFC 8032): 64 bytes and about 0.1 ms a signature. One key pair is all that is
 kept: keys for encryption and masks are drawn anew for each round and signed (see ``privacy.masking``), so that a device
 that is stolen later opens no earlier round.
@@ -50,7 +50,7 @@ class Identity:
         return Ed25519PrivateKey.from_private_bytes(self._private).sign(_signed_bytes(content, purpose))
 
     def to_bytes(self) -> bytes:
-        """JSON with the private key: for a file that its owner alone can read."""
+        """JSON with the private key: to be sealed."""
         return json.dumps({"kind": "ed25519", "private": self._private.hex(), "public": self.public.hex()}).encode()
 
     @classmethod
