@@ -60,8 +60,8 @@ def encode_advertise_order(order: AdvertiseOrder) -> RecordDict:
 
 
 def decode_advertise_order(records: RecordDict) -> AdvertiseOrder:
-    """The order; refused for a round that would promise nothing (:class:`privacy.roster.MaskingRound`)."""
-    return read_record(records, lambda config: AdvertiseOrder(round_of(config), str(config["register"])))
+    """The order; refused for a round that would promise nothing (:class:`privacy.roster.MaskingRound`), or without a register's digest."""
+    return read_record(records, lambda config: AdvertiseOrder(round_of(config), _digest_of(config)))
 
 
 def encode_advertisement(message: Advertisement) -> RecordDict:
@@ -185,6 +185,13 @@ def sender_keys(round: MaskingRound, device: int) -> dict[str, Any]:
 def round_of(config: Mapping[str, Any]) -> MaskingRound:
     """The round that :func:`round_keys` wrote; refused if it would promise nothing."""
     return MaskingRound(str(config["run"]), int(config["round"]), int(config["asked"]))
+
+
+def _digest_of(config: Mapping[str, Any]) -> str:
+    digest = config["register"]
+    if len(digest) != 64 or len(bytes.fromhex(digest)) != 32 or digest != digest.lower():
+        raise ValueError
+    return str(digest)
 
 
 def advertised_keys(messages: Iterable[Advertisement]) -> dict[str, Any]:

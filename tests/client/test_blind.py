@@ -190,6 +190,14 @@ def test_a_server_that_asks_fewer_devices_than_this_one_hides_among_is_refused(t
     assert not (home.root / "masking.json").exists()
 
 
+@pytest.mark.parametrize("register", ["", "ab" * 31, "ab\n" * 32, "zz" * 32, "\x1b[2J\n" + "a" * 59, 7, b"a" * 64, None])
+def test_an_order_that_names_no_register_by_a_whole_digest_is_refused_and_not_quoted(register: object) -> None:
+    content = {"run": "run", "round": 1, "asked": 5} | ({} if register is None else {"register": register})
+    with pytest.raises(Refusal, match="lacks or misshapes a field") as told:
+        decode_advertise_order(RecordDict({"masking": ConfigRecord(content)}))  # type: ignore[arg-type]
+    assert "\n" not in str(told.value)
+
+
 def test_a_device_hides_among_as_few_as_its_policy_says_and_never_fewer_than_three(tmp_path: Path) -> None:
     home = Home.create(tmp_path / "home", DevicePolicy(fewest_asked=4))
     write_register(home.register_path, Register().with_device(home.identity.public))

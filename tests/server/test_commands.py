@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pty
 import re
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from privacy.register import Register, read_register, registration_line, write_r
 from server.commands import server_commands
 
 Healing = Callable[..., Result]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -77,7 +79,7 @@ def test_devices_print_their_lines_the_server_registers_them_and_each_joins(
 
 
 def test_the_commands_of_the_page_on_privacy_work_when_pasted(tmp_path: Path) -> None:
-    page = (Path(__file__).resolve().parents[2] / "docs" / "privacy.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "privacy.md").read_text(encoding="utf-8")
     init, block = re.findall(r"^```\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
     assert "healing client init --home device-$n --fewest-asked 3" in init
     for number in (1, 2, 3):  # as that does, without the model, which takes it ten seconds each
@@ -128,6 +130,26 @@ def test_a_device_joins_nothing_without_the_right_fingerprint(server: Healing, c
     with pytest.raises(Refusal, match="another fingerprint than the one given"):
         client(homes[0], "join", file, "--fingerprint", read_register(file).fingerprint[:-5])
     assert not homes[0].register_path.exists()
+
+
+@pytest.mark.parametrize(("answer", "status"), [("n", 1), ("y", 0)])
+def test_at_a_terminal_the_fingerprint_is_shown_and_a_person_decides(
+    server: Healing, homes: list[Home], file: Path, answer: str, status: int
+) -> None:
+    server("register", *lines_of(homes))
+    child, terminal = pty.fork()
+    if child == 0:
+        words = ["client", "join", str(file), "--home", str(homes[0].root)]
+        os.chdir(ROOT)
+        os.execv(sys.executable, [sys.executable, "-m", "healing", *words])  # noqa: S606
+    shown = b""
+    while not shown.endswith(b"[y/N]: "):
+        shown += os.read(terminal, 1024)
+    assert f"fingerprint: {read_register(file).fingerprint}" in shown.decode()
+    os.write(terminal, f"{answer}\n".encode())
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == status
+    os.close(terminal)
+    assert homes[0].register_path.exists() == (status == 0)
 
 
 def test_a_register_without_this_device_or_that_is_damaged_is_not_joined(
