@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help simulate test check audit bench clean
+.PHONY: help simulate test check audit engines bench clean
 
 help: ## what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /make \1\t/' | expand -t 16
@@ -31,6 +31,9 @@ check: .venv/installed ## every gate: lint, format, types, import directions, te
 audit: .venv/installed ## every attack and every planted fault of the privacy audit (some minutes)
 	HEALING_AUDIT=1 $(BIN)/python -m pytest tests/privacy/test_audit.py tests/simulation/test_audit_report.py
 	$(BIN)/healing audit
+
+engines: .venv/installed ## every aggregation on each of Flower's engines (some minutes)
+	HEALING_ENGINES=1 $(BIN)/python -m pytest tests/server/test_strategies.py tests/simulation/test_run.py tests/simulation/test_deployment.py -k "engine or superlink"
 
 bench: .venv/installed ## engine cost against a plain PyTorch loop and stock Flower
 	$(BIN)/python benchmarks/engine.py

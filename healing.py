@@ -16,6 +16,7 @@ from rich.console import Console
 from client.commands import client_commands
 from model.refusal import Refusal
 from model.settings import RunSettings
+from server.commands import server_commands
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False
@@ -24,6 +25,7 @@ console = Console()
 model_commands = typer.Typer(no_args_is_help=True, help="Make the models that are bundled.")
 app.add_typer(model_commands, name="model")
 app.add_typer(client_commands, name="client")
+app.add_typer(server_commands, name="server")
 
 SET_BY_COMMAND = ("people", "out")
 COMPARED = {"privacy": "none", "fraction_evaluate": 0.0}

@@ -11,7 +11,6 @@ from flwr.clientapp import ClientApp
 
 from client.blind import deal_shares, draw_keys, encrypt_update, make_key, mask_update, open_sum, reveal_shares, sign_survivors
 from client.home import Home
-from client.learning import learn, learn_to_hide, publish
 from client.sent import note_sent
 from model.records import Declined, decode_publish_order, decode_train_order, encode_reply
 from model.refusal import Refusal
@@ -51,7 +50,7 @@ def advertise(message: Message, context: Context) -> Message:
 
     def act(settings: RunSettings, home: Home) -> RecordDict:
         order = decode_advertise_order(message.content)
-        return encode_advertisement(draw_keys(order, settings, home, device=_device(context)))
+        return encode_advertisement(draw_keys(order, settings, home))
 
     return _answer(message, context, act)
 
@@ -79,6 +78,8 @@ def evaluate(message: Message, context: Context) -> Message:
     """Store the new global model on this device."""
 
     def act(settings: RunSettings, home: Home) -> RecordDict:
+        from client.learning import publish  # as in _trained
+
         published = publish(decode_publish_order(message.content), settings, home)
         answer = encode_reply(published)
         return answer if published.scores is None else _noted(answer, "counts", settings, home, run="", round=published.round)
@@ -99,6 +100,8 @@ def open_encrypted(message: Message, context: Context) -> Message:
 
 
 def _trained(content: RecordDict, settings: RunSettings, home: Home, device: int) -> RecordDict:
+    from client.learning import learn, learn_to_hide  # torch takes seconds to import, and a node starts a process for every message
+
     order = decode_train_order(content)
     if settings.aggregation == "plain":
         update = learn(order, settings, home, device=device)

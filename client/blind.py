@@ -1,6 +1,6 @@
 """A masked or encrypted round on one device: keys, the hidden update, and what opens the sum (``privacy.masking``, ``privacy.encryption``).
 
-Between two messages a device's secrets lie in its Home, in one file that is replaced *before* an answer leaves: a device
+Between two messages a device's secrets lie in its Home, in one sealed file that is replaced *before* an answer leaves: a device
 that is killed and asked again never takes a step twice with the same masks, and what a step no longer needs is gone. An
 encrypted round's sum key lies beside it until this device opens the sum, draws the keys of another round, or is sent the
 model of that round or a later one, whichever comes first: whoever takes the device after that opens no update with it.
@@ -11,7 +11,7 @@ from __future__ import annotations
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from client.home import Home
-from model.checkpoint import write_durably
+from client.vault import WrongKey
 from model.refusal import Refusal
 from model.settings import RunSettings
 from privacy.encryption import SumForm, SumKey, open_key, seal_key
@@ -26,21 +26,38 @@ FILE = "masking.json"
 KEY_FILE = "sum-key.bin"
 
 
-def draw_keys(order: AdvertiseOrder, settings: RunSettings, home: Home, *, device: int) -> Advertisement:
-    """Begin a masked or encrypted round; the secrets of one that was not finished are gone."""
-    if order.round.asked != settings.clients_per_round:
-        raise Refusal(
-            f"the server asks {order.round.asked} devices to mask and the run says {settings.clients_per_round}; nothing was sent"
-        )
-    advertisement, secrets = advertise(order.round, device, home.identity)
+def draw_keys(order: AdvertiseOrder, settings: RunSettings, home: Home) -> Advertisement:
+    """Begin a masked or encrypted round, if this device agrees to it; the secrets of one that was not finished are gone.
+
+    This device's number is the one under which its key is registered, whatever the server calls it.
+    """
+    _require_agreed(order, settings, home)
+    identity = home.identity
+    advertisement, secrets = advertise(order.round, home.register.number_of(identity.public), identity)
     _forget_sum_key(home)
     _keep(home, secrets.to_bytes())
     return advertisement
 
 
+def _require_agreed(order: AdvertiseOrder, settings: RunSettings, home: Home) -> None:
+    asked, fewest, register = order.round.asked, home.policy.fewest_asked, home.register
+    if asked != settings.clients_per_round:
+        raise Refusal(f"the server asks {asked} devices to mask and the run says {settings.clients_per_round}; nothing was sent")
+    if asked < fewest:
+        raise Refusal(
+            f"the server asks {asked} devices and this one hides its update among at least {fewest}; wait for a larger round, or lower "
+            "fewest_asked in device.json"
+        )
+    if order.register != register.digest:
+        raise Refusal(
+            f"the server's register of devices is {order.register[:12]} and this device has joined {register.digest[:12]}; get the "
+            "server's from who runs the federation and join it by `healing client join`"
+        )
+
+
 def deal_shares(order: ShareOrder, home: Home) -> Shares:
     """Deal this device's secrets among the devices that this device knows by their registered keys."""
-    shares, secrets = share(KeysDrawn.from_bytes(_kept(home)), order.advertisements, home.registered)
+    shares, secrets = share(KeysDrawn.from_bytes(_kept(home)), order.advertisements, home.register.devices)
     _keep(home, secrets.to_bytes())
     return shares
 
@@ -58,12 +75,12 @@ def mask_update(values: Integers, sealed: dict[int, bytes], home: Home, *, round
 def make_key(order: ShareOrder, home: Home) -> DealtKey:
     """Make the sum key of an encrypted round and seal it for every other device that this one knows."""
     keys = KeysDrawn.from_bytes(_kept(home))
-    roster = checked_roster(keys.round, order.advertisements, home.registered)
+    roster = checked_roster(keys.round, order.advertisements, home.register.devices)
     key = SumKey.create()
     own = X25519PrivateKey.from_private_bytes(keys.sealing_key)
     others = {device: member.sealing_key for device, member in roster.members.items() if device != keys.device}
     sealed = {device: seal_key(key, run=_named(keys), sender=own, receiver=public) for device, public in others.items()}
-    write_durably(home.root / KEY_FILE, key.to_bytes())
+    home.sealed(KEY_FILE).write(key.to_bytes())
     return signed_key(keys.round, keys.device, key.digest, sealed, home.identity)
 
 
@@ -75,7 +92,7 @@ def encrypt_update(values: Integers, given: KeyDelivery, home: Home, *, round: i
     key = _sum_key(given, keys, home)
     form = SumForm(key.digest, len(values), keys.round.asked)
     update = EncryptedUpdate(keys.round, keys.device, key.encrypt(values, form))
-    write_durably(home.root / KEY_FILE, key.to_bytes())
+    home.sealed(KEY_FILE).write(key.to_bytes())
     _keep(home, UpdateEncrypted(keys.round, keys.device, len(values)).to_bytes())
     return update
 
@@ -121,7 +138,7 @@ def _still_encrypting(home: Home) -> KeysDrawn | UpdateEncrypted | None:
 
 def _kept_sum_key(home: Home) -> SumKey:
     try:
-        return SumKey.from_bytes((home.root / KEY_FILE).read_bytes())
+        return SumKey.from_bytes(home.sealed(KEY_FILE).read())
     except FileNotFoundError:
         raise Refusal("this device holds no sum key of this round any more; it can take part in the next") from None
 
@@ -132,7 +149,7 @@ def _forget_sum_key(home: Home) -> None:
 
 def _sum_key(given: KeyDelivery, keys: KeysDrawn, home: Home) -> SumKey:
     """The round's key: this device's own if it made it, else as a registered device made, signed and sealed it for this one."""
-    maker, dealt, registered = given.maker, given.dealt, home.registered
+    maker, dealt, registered = given.maker, given.dealt, home.register.devices
     if maker.device not in registered or dealt.device != maker.device or maker.round != keys.round:
         raise Refusal("the round's key is of no registered device, or of another round; nothing was sent")
     maker.require_signed(registered[maker.device])
@@ -142,6 +159,8 @@ def _sum_key(given: KeyDelivery, keys: KeysDrawn, home: Home) -> SumKey:
         if key.digest != dealt.digest:
             raise Refusal("the round's key is not the one that this device made; nothing was sent")
         return key
+    if keys.device not in dealt.sealed:
+        raise Refusal("the order brings no sum key that is sealed for this device; it sits this round out")
     own = X25519PrivateKey.from_private_bytes(keys.sealing_key)
     return open_key(dealt.sealed[keys.device], run=_named(keys), digest=dealt.digest, receiver=own, sender=maker.sealing_key)
 
@@ -159,17 +178,19 @@ def sign_survivors(order: AgreeOrder, home: Home) -> Agreement:
 
 def reveal_shares(order: UnmaskOrder, home: Home) -> Unmasking:
     """What this device gives to unmask the sum; afterwards it holds no secret of the round."""
-    unmasking, over = unmask(SurvivorsSigned.from_bytes(_kept(home)), order.signatures, home.registered)
+    unmasking, over = unmask(SurvivorsSigned.from_bytes(_kept(home)), order.signatures, home.register.devices)
     _keep(home, over.to_bytes())
     return unmasking
 
 
 def _keep(home: Home, secrets: bytes) -> None:
-    write_durably(home.root / FILE, secrets)
+    home.sealed(FILE).write(secrets)
 
 
 def _kept(home: Home) -> bytes:
+    if not (home.root / FILE).exists():  # looked for before the key is: a device that masks nothing may lack it
+        raise Refusal("this device has begun no masked round; it can take part in the next")
     try:
-        return (home.root / FILE).read_bytes()
-    except FileNotFoundError:
-        raise Refusal("this device has begun no masked round; it can take part in the next") from None
+        return home.sealed(FILE).read()
+    except WrongKey:
+        raise Refusal("the stored secrets of this round are damaged; sit the round out") from None

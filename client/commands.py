@@ -14,9 +14,10 @@ import typer
 from client.api.access import FILE, Access, login_address
 from client.diary.transfer import Form, export_diary, import_diary
 from client.home import DevicePolicy, Home
-from client.status import forgotten_lines, opening_of, status_lines, status_of
+from client.status import forgotten_lines, joining_lines, opening_of, require_joinable, status_lines, status_of
 from client.vault import PASSPHRASE_FILE_VARIABLE, PASSPHRASE_VARIABLE, Passphrase
 from model.refusal import Refusal
+from privacy.register import read_register, registration_line, write_register
 
 client_commands = typer.Typer(no_args_is_help=True, help="One person's device: its Home, its diary, its privacy.")
 
@@ -39,6 +40,9 @@ def init(
     passphrase_file: PassphraseFile = None,
     key_file: Annotated[Path | None, typer.Option(help="where to put the key file, such as a stick; default: in the Home")] = None,
     epsilon_limit: Annotated[float, typer.Option(help="privacy budget of this device for its whole life")] = 8.0,
+    fewest_asked: Annotated[
+        int, typer.Option(help="hide a masked or encrypted update only where so many devices are asked, 3 or more")
+    ] = 5,
     delta: Annotated[
         float, typer.Option(help="probability that the privacy promise may fail; below one over the number of entries")
     ] = 1e-4,
@@ -55,7 +59,8 @@ def init(
     chosen = None if exists else _chosen(passphrase_file, ask=ask_passphrase)
     if chosen and key_file:
         raise Refusal("a Home opens with a passphrase or with a key file; give one of the two")
-    made = Home.create(home, DevicePolicy(epsilon_limit=epsilon_limit, delta=delta), passphrase=chosen, key_file=key_file)
+    policy = DevicePolicy(epsilon_limit=epsilon_limit, delta=delta, fewest_asked=fewest_asked)
+    made = Home.create(home, policy, passphrase=chosen, key_file=key_file)
     installed = install(made)
     if exists and not installed.written:
         typer.echo(f"nothing was changed: '{home}' is a Home already, and all it needs is in it")
@@ -70,6 +75,40 @@ def status(home: HomeOption, passphrase_file: PassphraseFile = None) -> None:
     """Entries, labels, model, privacy spent, participation, and where things lie; no text of any entry."""
     for line in status_lines(status_of(opened(home, passphrase_file))):
         typer.echo(line)
+
+
+@client_commands.command()
+def identity(home: HomeOption, passphrase_file: PassphraseFile = None) -> None:
+    """Print the line by which this device is registered, for who runs the federation; nothing in it is secret."""
+    typer.echo(registration_line(opened(home, passphrase_file).identity))
+
+
+@client_commands.command()
+def join(
+    register: Annotated[Path, typer.Argument(help="register.json, from who runs the federation")],
+    home: HomeOption,
+    fingerprint: Annotated[
+        str | None, typer.Option(help="the register's fingerprint as it was told some other way; else you are asked")
+    ] = None,
+    anew: Annotated[bool, typer.Option("--anew", help="another federation's register, or one made anew: forget what was joined")] = False,
+    passphrase_file: PassphraseFile = None,
+) -> None:
+    """Hide this device's updates among the devices of a register from now on, and among no others.
+
+    A server that invents devices could open masked sums: compare the fingerprint and the number of devices with the others.
+    """
+    device, joining = opened(home, passphrase_file), read_register(register)
+    number = require_joinable(joining, device, anew=anew)
+    for line in joining_lines(joining, device, number):
+        typer.echo(line)
+    if fingerprint is None and not sys.stdin.isatty():
+        raise Refusal("nobody can be asked here whether the others have this fingerprint too; give it as it was told to you: --fingerprint")
+    if fingerprint is not None and not joining.is_named(fingerprint):
+        raise Refusal("the register has another fingerprint than the one given; it was not joined, ask who runs the federation")
+    if fingerprint is None and not typer.confirm("Do the others have the same fingerprint, and do you know of so many devices?"):
+        raise typer.Exit(1)
+    write_register(device.register_path, joining)
+    typer.echo("joined")
 
 
 @client_commands.command()

@@ -13,26 +13,34 @@ from typing import TYPE_CHECKING, Any
 from client.diary.diary import Diary
 from client.diary.diary_file import DiaryFile, require_plain
 from client.participation import Participation, participation_of, write_participation
-from client.vault import DataKey, Passphrase, Vault
+from client.vault import DataKey, Passphrase, SealedFile, Vault, WrongKey
 from model.checkpoint import CheckpointStore, locked, write_durably
 from model.refusal import Refusal
 from model.settings import RunSettings
-from privacy.identity import Identity, read_roster
+from privacy.identity import Identity
+from privacy.register import FILE as REGISTER
+from privacy.register import Register, read_register
+from privacy.roster import FEWEST_ASKED, is_number
 
 if TYPE_CHECKING:
     from privacy.ledger import Ledger  # its accountants take seconds to import, and a diary needs none
 
-ROSTER = "roster.json"
-"""The registered public keys of a federation's devices."""
+IDENTITY = "identity.json"
 
 
 @dataclass(frozen=True, kw_only=True)
 class DevicePolicy:
-    """What this device agrees to, whatever a server asks: its lifetime budget, and whether it trains unprotected."""
+    """What this device agrees to, whatever a server asks: its lifetime budget, whether it trains unprotected, and among how many
+    devices it hides a masked or encrypted update (of ``fewest_asked``, two thirds are in the sum)."""
 
     epsilon_limit: float = 8.0
     delta: float = 1e-4
     allow_unprotected: bool = False
+    fewest_asked: int = 5
+
+    def __post_init__(self) -> None:
+        if not (is_number(self.fewest_asked) and self.fewest_asked >= FEWEST_ASKED):
+            raise Refusal(f"fewest-asked is {str(self.fewest_asked)[:20]}; it must be a whole number, at least {FEWEST_ASKED}")
 
 
 class Home:
@@ -48,7 +56,7 @@ class Home:
         self._passphrase = passphrase
         self.models: Path | None = root / "models"
         self.cache = root / "cache"
-        self.roster = root / ROSTER
+        self.register_path = root / REGISTER
 
     @classmethod
     def create(cls, root: Path, policy: DevicePolicy, *, passphrase: Passphrase | None = None, key_file: Path | None = None) -> Home:
@@ -63,7 +71,7 @@ class Home:
                 home.key = home.vault.make(passphrase=passphrase, key_file=key_file)
                 DiaryFile(home._diary_path, home.key).create()
             home._ledger(policy).begin()
-            write_durably(home._identity_path, Identity.create().to_bytes())
+            home.sealed(IDENTITY).write(Identity.create().to_bytes())
             write_durably(home._policy_path, json.dumps(asdict(policy), indent=1).encode())
         return home
 
@@ -76,7 +84,7 @@ class Home:
         if settings.people and "partition-id" in node_config:
             home = cls.at(virtual_home(Path(settings.people), int(node_config["partition-id"])))
             home.models = None  # hundreds of virtual people read the copy of this machine
-            home.roster = Path(settings.people) / ROSTER
+            home.register_path = Path(settings.people) / REGISTER
             return home
         if os.environ.get("HEALING_HOME"):
             return cls.at(Path(os.environ["HEALING_HOME"]))
@@ -97,21 +105,28 @@ class Home:
         """What this device agrees to."""
         try:
             return DevicePolicy(**json.loads(self._policy_path.read_bytes()))
+        except Refusal:
+            raise
         except (ValueError, TypeError):
             raise Refusal(f"'{self._policy_path}' is damaged; write it anew from the defaults") from None
 
     @property
     def identity(self) -> Identity:
         """The key by which other devices know this one; :class:`Refusal` if it is gone or damaged."""
+        file = self.sealed(IDENTITY)
         try:
-            return Identity.from_bytes(self._identity_path.read_bytes())
+            return Identity.from_bytes(file.read())
         except FileNotFoundError:
-            raise Refusal(f"'{self._identity_path}' is gone; restore it from a backup, or make a new Home and register it") from None
+            raise Refusal(f"'{file.path}' is gone; restore it from a backup, or make a new Home and register it") from None
+        except WrongKey:
+            identity = Identity.from_bytes(file.path.read_bytes())  # of an earlier version, which kept it open; else damaged
+            file.write(identity.to_bytes())
+            return identity
 
     @property
-    def registered(self) -> dict[int, bytes]:
-        """The public keys of the devices that this one masks its updates with, by number."""
-        return read_roster(self.roster)
+    def register(self) -> Register:
+        """The devices among which this one hides its updates: the register that its person joined."""
+        return read_register(self.register_path)
 
     @cached_property
     def key(self) -> DataKey:
@@ -119,6 +134,10 @@ class Home:
         if not self.vault.exists:
             self._give_key()
         return self.vault.open(self._passphrase or Passphrase.from_environment())
+
+    def sealed(self, name: str) -> SealedFile:
+        """A file of this Home that opens with its key."""
+        return SealedFile(self.root / name, self.key)
 
     @property
     def diary(self) -> Diary:
@@ -164,10 +183,6 @@ class Home:
     @property
     def _diary_path(self) -> Path:
         return self.root / "diary.sqlite3"
-
-    @property
-    def _identity_path(self) -> Path:
-        return self.root / "identity.json"
 
     @property
     def _policy_path(self) -> Path:

@@ -9,6 +9,7 @@ from client.home import Home
 from client.participation import Participation
 from model.checkpoint import Manifest
 from model.refusal import Refusal
+from privacy.register import Register
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +27,7 @@ class Status:
     delta: float
     unprotected: bool
     participation: Participation
+    hides_among: str
 
 
 def status_of(home: Home) -> Status:
@@ -48,6 +50,7 @@ def status_of(home: Home) -> Status:
         delta=policy.delta,
         unprotected=policy.allow_unprotected,
         participation=home.participation,
+        hides_among=_hides_among(home),
     )
 
 
@@ -70,8 +73,54 @@ def status_lines(status: Status) -> list[str]:
         f"model          {reads}",
         f"privacy spent  {spent}",
         f"rounds         {_taking_part(status)}",
-        "files          diary.sqlite3, models/, checkpoints/, cache/, ledger.json, device.json, identity.json",
+        f"hides among    {status.hides_among}",
+        "files          diary.sqlite3, models/, checkpoints/, cache/, ledger.json, device.json, identity.json, register.json",
     ]
+
+
+def _hides_among(home: Home) -> str:
+    """Which register this device has joined, or why that is not known."""
+    if not home.register_path.exists():
+        return "no others yet: it has joined no register, and takes part in no masked or encrypted round"
+    try:
+        register = home.register
+        number = register.number_of(home.identity.public)
+    except Refusal as refusal:
+        return str(refusal)
+    return (
+        f"the {len(register.devices)} devices of register {register.digest[:12]}, of which it is number {number}, where at least "
+        f"{home.policy.fewest_asked} are asked"
+    )
+
+
+def require_joinable(register: Register, home: Home, *, anew: bool) -> int:
+    """This device's number in ``register``; :class:`Refusal` if it is not in it, or if it follows not the one that was joined."""
+    number = register.number_of(home.identity.public)
+    if not anew and home.register_path.exists():
+        try:
+            before = home.register
+        except Refusal:
+            raise Refusal(
+                "the register that this device has joined is damaged, so whether this one follows it is unknown; if its fingerprint is "
+                "right, join it with --anew"
+            ) from None
+        register.require_follows(before)
+    return number
+
+
+def joining_lines(register: Register, home: Home, number: int) -> list[str]:
+    """What a person must know before they trust a register."""
+    lines = [f"devices: {len(register.devices)}, of which this one is number {number}", f"fingerprint: {register.fingerprint}"]
+    try:
+        before = home.register.devices
+    except Refusal:  # none yet, or it is damaged and is written anew
+        return lines
+    new, gone = sorted(register.devices.keys() - before.keys()), sorted(before.keys() - register.devices.keys())
+    return [*lines, f"since the register of before: new {_numbers(new)}, gone {_numbers(gone)}"]
+
+
+def _numbers(numbers: list[int]) -> str:
+    return ", ".join(map(str, numbers)) or "none"
 
 
 def _taking_part(status: Status) -> str:

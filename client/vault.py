@@ -1,7 +1,8 @@
 """Vault: the key of a Home, and what it takes to get at it.
 
 **Promise.** Whoever has the files of a Home but not its passphrase (or, for a key file kept elsewhere, not that file)
-reads no diary and no cached output of the model: the data key is 256 random bits and lies on disk only wrapped.
+reads no diary, no cached output of the model, no identity and no round's keys: the data key is 256 random bits and lies on disk
+only wrapped.
 **Against whom**: a thief of the disk, the laptop or a backup. **Not against** somebody who runs programs as this person or
 reads the memory of a running one, nor, with a key file inside Home, somebody who takes the whole Home.
 **Assumptions**: the passphrase is not guessed. argon2id (RFC 9106, second recommendation: 64 MiB, 3 passes, 4 lanes) makes each
@@ -142,15 +143,15 @@ class DataKey:
     def _sealing(self) -> ChaCha20Poly1305:
         return ChaCha20Poly1305(self._derived("cache"))
 
-    def seal(self, content: bytes) -> bytes:
-        """Encrypt and authenticate: 28 bytes longer."""
+    def seal(self, content: bytes, bound_to: bytes = b"") -> bytes:
+        """Encrypt and authenticate, ``bound_to`` too: 28 bytes longer."""
         nonce = os.urandom(12)
-        return nonce + self._sealing.encrypt(nonce, content, None)
+        return nonce + self._sealing.encrypt(nonce, content, bound_to)
 
-    def open(self, sealed: bytes) -> bytes:
-        """What :meth:`seal` was given; :class:`WrongKey` for anything that this key did not seal."""
+    def open(self, sealed: bytes, bound_to: bytes = b"") -> bytes:
+        """What :meth:`seal` was given; :class:`WrongKey` for anything that this key did not seal, or bound to something else."""
         try:
-            return self._sealing.decrypt(sealed[:12], sealed[12:], None)
+            return self._sealing.decrypt(sealed[:12], sealed[12:], bound_to)
         except (InvalidTag, ValueError):
             raise WrongKey("this key did not seal that, or it was changed since; remove the file") from None
 
@@ -166,6 +167,22 @@ class DataKey:
 
     def _derived(self, purpose: str) -> bytes:
         return HKDF(SHA256(), 32, salt=None, info=f"feelinghealing {purpose} 1".encode()).derive(self._raw)
+
+
+@dataclass(frozen=True)
+class SealedFile:
+    """A file of a Home that opens with its data key alone, and in its own place: another's content is refused there."""
+
+    path: Path
+    key: DataKey
+
+    def write(self, content: bytes) -> None:
+        """Whole or not at all; on disk when this returns."""
+        write_durably(self.path, self.key.seal(content, self.path.name.encode()))
+
+    def read(self) -> bytes:
+        """What was written last; FileNotFoundError without it, :class:`WrongKey` if it was changed since."""
+        return self.key.open(self.path.read_bytes(), self.path.name.encode())
 
 
 class Vault:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from typing import Protocol
 
 import numpy as np
@@ -49,8 +50,9 @@ from privacy.attacks import (
     read_label,
 )
 from privacy.canaries import OnStage, Stage, quiet, released
+from privacy.encryption import SumForm, SumKey, read_without_key
 from privacy.example_level import PrivateGradient, train_privately
-from privacy.fixed_point import centred
+from privacy.fixed_point import FixedPoint, centred
 from privacy.identity import Identity
 from privacy.masking import advertise, mask, share
 from privacy.plan import calibrated
@@ -122,15 +124,18 @@ PLAIN, PRIVATE = PlainDevice(), PrivateDevice()
 
 
 def protections(settings: RunSettings) -> tuple[Protection, ...]:
-    """Those of the product, at the settings' budgets and clip norms."""
+    """Those of the product, at the settings' budgets and clip norms; encryption where TenSEAL is installed."""
     clip = settings.update_clip
     readers = "readers of the published model who know every other update"
+    ciphertext = "the server, of one device's ciphertext (whatever its size; a round refuses more than 20 MB)"
+    encryption = (Protection("encrypted", ciphertext, PLAIN, lambda update: encrypted(update, settings)),) if find_spec("tenseal") else ()
     return (
         Protection("plain", "the server", PLAIN, lambda update: update),
         Protection("example-level", "the server", PRIVATE, lambda update: update),
         Protection("user-level, server", "the server, before it adds the noise", PLAIN, lambda update: clip_update(update, clip).update),
         Protection("user-level, readers", readers, PLAIN, lambda update: published(update, settings)),
         Protection("masked", "the server, of one device's masked vector", PLAIN, lambda update: masked(update, settings)),
+        *encryption,
     )
 
 
@@ -143,16 +148,27 @@ def published(update: Weights, settings: RunSettings) -> Weights:
 
 def masked(update: Weights, settings: RunSettings) -> Weights:
     """One device's vector of a masked round, of as few devices as there may be, read as numbers as if there were no mask."""
-    alone = replace(settings, clients=FEWEST_ASKED, fraction=1.0, privacy="none", aggregation="masked")
     round, identities = MaskingRound("audit", 1, FEWEST_ASKED), [Identity.create() for _ in range(FEWEST_ASKED)]
     registered = {device: identity.public for device, identity in enumerate(identities)}
     drawn = [advertise(round, device, identity) for device, identity in enumerate(identities)]
     advertisements = [advertisement for advertisement, _ in drawn]
     dealt = [share(secrets, advertisements, registered) for _, secrets in drawn]
     sealed = {dealer: shares.sealed[0] for dealer, (shares, _) in enumerate(dealt) if dealer != 0}
-    form = agreed_form(alone)
+    form = _form_of_few(settings)
     vector, _ = mask(dealt[0][1], sealed, form.encode(clip_update(update, settings.update_clip).update))
     return form.decode(centred(vector.values), update.shapes)
+
+
+def encrypted(update: Weights, settings: RunSettings) -> Weights:
+    """One device's ciphertext of an encrypted round, of as few devices as there may be, read as numbers by somebody without the key."""
+    form, key = _form_of_few(settings), SumKey.create()
+    values = form.encode(clip_update(update, settings.update_clip).update)
+    sums = SumForm(key.digest, len(values), FEWEST_ASKED, budget_mb=math.inf)
+    return form.decode(read_without_key(key.encrypt(values, sums), sums), update.shapes)
+
+
+def _form_of_few(settings: RunSettings) -> FixedPoint:
+    return agreed_form(replace(settings, clients=FEWEST_ASKED, fraction=1.0, privacy="none", aggregation="masked"))
 
 
 # every attack on every protection

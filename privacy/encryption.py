@@ -50,7 +50,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from model.refusal import Refusal
-from privacy.fixed_point import LARGEST, Integers
+from privacy.fixed_point import LARGEST, Integers, centred
 
 DEGREE = 8192
 """Slots of a chunk, and coefficients of a polynomial."""
@@ -111,6 +111,13 @@ class SumForm:
     def largest(self) -> int:
         """The largest absolute value that one device may send: no sum of ``summands`` of them leaves 32 bits."""
         return int(LARGEST // self.summands)
+
+
+def read_without_key(ciphertext: bytes, form: SumForm) -> Integers:
+    """What is to be seen of a ciphertext (D,): of D coefficients of its first polynomial the upper 32 bits, within +-2^31. For audits."""
+    coefficients, _ = _opened(ciphertext, form)
+    first = coefficients.reshape(-1, 2, DEGREE)[:, 0, :VALUES_PER_CHUNK].ravel()[: form.parameters]
+    return centred((first >> np.uint64(COEFFICIENT_BITS - 32)).astype(np.uint32))
 
 
 class EncryptedSum:

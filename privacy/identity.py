@@ -4,8 +4,8 @@
 purpose: a signature made for one purpose never verifies for another.
 **Against whom**: the server that relays the messages, and every other device.
 **Assumptions**: the public key was registered over a way that the relaying server does not control (it could put a key of
-its own in its place); the private key stays in the device's Home. Replay is not seen here: a signed content must itself
-name its run, round and sender.
+its own in its place; see :mod:`privacy.register`); the private key stays in the device's Home,
+sealed. Replay is not seen here: a signed content must itself name its run, round and sender.
 **Cost**: Ed25519 (Bernstein et al. 2011; RFC 8032): 64 bytes and about 0.1 ms a signature. One key pair is all that is
 kept: keys for encryption and masks are drawn anew for each round and signed (see ``privacy.masking``), so that a device
 that is stolen later opens no earlier round.
@@ -14,15 +14,12 @@ that is stolen later opens no earlier round.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from model.checkpoint import write_durably
 from model.refusal import Refusal
 
 _DOMAIN = b"feelinghealing signature 1\x00"
@@ -53,7 +50,7 @@ class Identity:
         return Ed25519PrivateKey.from_private_bytes(self._private).sign(_signed_bytes(content, purpose))
 
     def to_bytes(self) -> bytes:
-        """JSON with the private key: for a file that its owner alone can read."""
+        """JSON with the private key: to be sealed."""
         return json.dumps({"kind": "ed25519", "private": self._private.hex(), "public": self.public.hex()}).encode()
 
     @classmethod
@@ -79,26 +76,6 @@ def verify(public: bytes, content: bytes, purpose: bytes, signature: bytes) -> N
             f"a signature for '{purpose.decode(errors='replace')}' does not verify under the registered key; it was altered, "
             "or the device must be registered anew"
         ) from None
-
-
-def write_roster(path: Path, registered: Mapping[int, bytes]) -> None:
-    """Keep the registered public keys of a federation's devices, by number."""
-    content = {str(device): public.hex() for device, public in sorted(registered.items())}
-    write_durably(path, json.dumps(content, indent=1).encode())
-
-
-def read_roster(path: Path) -> dict[int, bytes]:
-    """What :func:`write_roster` kept; :class:`Refusal` if there is none or it is damaged."""
-    try:
-        content = json.loads(path.read_bytes())
-        registered = {int(device): bytes.fromhex(public) for device, public in content.items()}
-        if not all(len(public) == 32 for public in registered.values()):
-            raise ValueError
-    except FileNotFoundError:
-        raise Refusal(f"there is no '{path}' with the registered keys of the other devices; get it from who runs the federation") from None
-    except (ValueError, AttributeError, TypeError):
-        raise Refusal(f"'{path}' is damaged; get the registered keys again from who runs the federation") from None
-    return registered
 
 
 def _signed_bytes(content: bytes, purpose: bytes) -> bytes:

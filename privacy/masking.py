@@ -15,9 +15,9 @@ no device's seed and key could both be had either (the same count), but a lying 
 and so shrink the sum to few devices, with c near a third to a single one.
 **Not promised**: that the round succeeds (a server or device that lies can spoil it), or that a device's vector is honest:
 nobody can look at one, so its norm must be bounded on the device.
-**Assumptions**: registered keys came over a way that the server does not control, and not all from devices of its own; a
-device takes each step of a round once, and stores what the step gave *before* its message leaves (masked twice with the
-same masks, two vectors give their difference away); it masks a vector in one round only (two rounds with different
+**Assumptions**: registered keys came over a way that the server does not control (:mod:`privacy.register`), and not all from
+devices of its own; a device takes each step of a round once, and stores what the step gave *before* its message leaves
+(masked twice with the same masks, two vectors give their difference away); it masks a vector in one round only (two rounds with different
 survivors give the difference of their sums); ``asked`` is known before the round and large enough for the device's taste;
 X25519, HKDF-SHA256, ChaCha20 and Poly1305 are sound, SHA-256 of a 256-bit secret does not tell it.
 **Cost**: five messages a device; it sends 4 bytes a value, and about 200 more for each other device; one ChaCha20 stream over

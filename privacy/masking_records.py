@@ -27,9 +27,10 @@ Words = Literal["uint32", "int32"]
 
 @dataclass(frozen=True)
 class AdvertiseOrder:
-    """Server to device: a masked round begins; draw keys for it."""
+    """Server to device: a masked round begins among the devices of a register with this digest; draw keys for it."""
 
     round: MaskingRound
+    register: str
 
 
 @dataclass(frozen=True)
@@ -54,13 +55,13 @@ class UnmaskOrder:
 
 
 def encode_advertise_order(order: AdvertiseOrder) -> RecordDict:
-    """Server to device: of which run and the how-manieth the round is, and how many devices are asked."""
-    return config_record(round_keys(order.round))
+    """Server to device: of which run and the how-manieth the round is, how many devices are asked, and of which register."""
+    return config_record(round_keys(order.round) | {"register": order.register})
 
 
 def decode_advertise_order(records: RecordDict) -> AdvertiseOrder:
-    """The order; refused for a round that would promise nothing (:class:`privacy.roster.MaskingRound`)."""
-    return read_record(records, lambda config: AdvertiseOrder(round_of(config)))
+    """The order; refused for a round that would promise nothing (:class:`privacy.roster.MaskingRound`), or without a register's digest."""
+    return read_record(records, lambda config: AdvertiseOrder(round_of(config), _digest_of(config)))
 
 
 def encode_advertisement(message: Advertisement) -> RecordDict:
@@ -184,6 +185,13 @@ def sender_keys(round: MaskingRound, device: int) -> dict[str, Any]:
 def round_of(config: Mapping[str, Any]) -> MaskingRound:
     """The round that :func:`round_keys` wrote; refused if it would promise nothing."""
     return MaskingRound(str(config["run"]), int(config["round"]), int(config["asked"]))
+
+
+def _digest_of(config: Mapping[str, Any]) -> str:
+    digest = config["register"]
+    if len(digest) != 64 or len(bytes.fromhex(digest)) != 32 or digest != digest.lower():
+        raise ValueError
+    return str(digest)
 
 
 def advertised_keys(messages: Iterable[Advertisement]) -> dict[str, Any]:

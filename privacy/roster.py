@@ -3,7 +3,7 @@
 **Promise.** A roster holds, for each device in it, the keys that a registered identity signed for this very round, and for
 none of them two; of fewer devices than the threshold, or more than were asked, there is none. :attr:`Roster.context` names
 it, so that what is bound to that is of no use to a device that was shown another roster.
-**Assumption**: the registered keys came over a way that the server does not control. Masked and encrypted rounds
+**Assumption**: the registered keys came over a way that the server does not control (:mod:`privacy.register`). Masked and encrypted rounds
 (:mod:`privacy.masking`, :mod:`privacy.encryption_records`) both begin here.
 """
 

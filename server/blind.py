@@ -54,6 +54,7 @@ from privacy.masking_records import (
     encode_unmask_order,
 )
 from privacy.plan import PrivacyPlan
+from privacy.register import Register
 from privacy.roster import Advertisement, MaskingRound
 from privacy.user_accounting import UserLedger
 from server.averaging import FederatedAveraging
@@ -72,7 +73,7 @@ Answer = TypeVar("Answer", bound=_Sent)
 
 
 class BlindAveraging(FederatedAveraging, ABC):
-    """FedAvg of equal weights over updates that the server cannot open. ``registered`` are the devices' public keys by number.
+    """FedAvg of equal weights over updates that the server cannot open. ``register`` has the devices' public keys.
 
     What is done with keys before and with the sum after training is a subclass's; a :class:`Refusal` there loses the round.
     """
@@ -84,12 +85,12 @@ class BlindAveraging(FederatedAveraging, ABC):
         journal: Journal,
         *,
         plan: PrivacyPlan | None,
-        registered: Mapping[int, bytes],
+        register: Register,
         ledger: UserLedger | None,
         rounds_done: int,
     ) -> None:
         super().__init__(settings, model, journal, plan=plan, ledger=ledger, rounds_done=rounds_done)
-        self._registered = registered
+        self._register = register
         self._noise = shared_noise(settings) if ledger is not None else None
         self._randomness = SystemRandom()
         self._nodes: dict[int, int] = {}
@@ -119,8 +120,8 @@ class BlindAveraging(FederatedAveraging, ABC):
         run = hashlib.sha256(order.run.encode()).hexdigest()[:32]  # a run's name may be Korean, and travels no further than this
         round = MaskingRound(run, order.round, asked=len(nodes))
         try:
-            opening = encode_advertise_order(AdvertiseOrder(round))
-            enrolled = enrol(round, self._asked_first(grid, nodes, opening), self._registered)
+            opening = encode_advertise_order(AdvertiseOrder(round, self._register.digest))
+            enrolled = enrol(round, self._asked_first(grid, nodes, opening), self._register.devices)
             self._note(enrolled.refused)
             orders = self._prepared(enrolled, encode_train_order(order))
         except Refusal as lost:
@@ -243,7 +244,7 @@ class EncryptedAveraging(BlindAveraging):
         dealt = next(self._answers("key", {maker: sharing}, decode_dealt_key), None)
         if dealt is None:
             raise Refusal(f"device {maker}, which was to make the round's key, gave none; the round is lost, begin another")
-        dealt.require_signed(self._registered[maker])
+        dealt.require_signed(self._register.devices[maker])
         self._form = SumForm(dealt.digest, self._model.weights.size, enrolled.roster.round.asked)
         given = KeyDelivery(enrolled.roster.members[maker], dealt)
         sealed = [device for device in members if device == maker or device in dealt.sealed]

@@ -95,6 +95,11 @@ class Journal:
         """Write ``scores.json``: the final model on the test set."""
         write_durably(self.folder / "scores.json", json.dumps(scores.summary(), indent=1).encode())
 
+    @property
+    def is_finished(self) -> bool:
+        """Whether the final scores are there."""
+        return (self.folder / "scores.json").exists()
+
     def most_asked(self) -> int:
         """How often one device was asked to train at most, before this start of the run."""
         path = self.folder / "asked"

@@ -11,8 +11,9 @@ from model.refusal import Refusal
 from model.settings import AGGREGATIONS, PRIVACY_KINDS, ROBUST, STRATEGIES, RunSettings
 from privacy.agreement import shared_noise, user_plan
 from privacy.encryption import SumForm
-from privacy.identity import read_roster
 from privacy.plan import calibrated
+from privacy.register import FILE as REGISTER
+from privacy.register import Register, read_register
 from privacy.roster import FEWEST_ASKED, MOST_ASKED
 from server.averaging import FederatedAveraging, hostile_updates
 from server.blind import EncryptedAveraging, MaskedAveraging
@@ -27,9 +28,9 @@ def build_strategy(settings: RunSettings, model: GlobalModel, journal: Journal, 
     ledger = population_ledger(_population(settings, journal), settings) if settings.protects_people else None
     if settings.aggregation != "plain":
         require_size(settings, model.weights.size)
-        registered = read_roster(_roster(settings))
+        register = _register(settings)
         blind = MaskedAveraging if settings.aggregation == "masked" else EncryptedAveraging
-        return blind(settings, model, journal, plan=plan, registered=registered, ledger=ledger, rounds_done=rounds_done)
+        return blind(settings, model, journal, plan=plan, register=register, ledger=ledger, rounds_done=rounds_done)
     if ledger is not None:
         return UserLevelAveraging(
             settings, model, journal, plan=plan, user_plan=user_plan(settings), ledger=ledger, rounds_done=rounds_done
@@ -112,9 +113,15 @@ def _population(settings: RunSettings, journal: Journal) -> Path:
     return (journal.folder if settings.people or not home else Path(home)) / "population-ledger.json"
 
 
-def _roster(settings: RunSettings) -> Path:
-    """Where the devices' registered keys lie: with the virtual people, or in the server's Home."""
+def _register(settings: RunSettings) -> Register:
+    """The devices' registered keys, which lie with the virtual people or in the server's folder; refused if a round asks more."""
     folder = settings.people or os.environ.get("HEALING_HOME", "")
     if not folder:
-        raise Refusal("hidden aggregation needs the devices' registered keys in roster.json; set HEALING_HOME to the folder that holds it")
-    return Path(folder) / "roster.json"
+        raise Refusal(f"hidden aggregation needs the devices' registered keys in {REGISTER}; set HEALING_HOME to the folder that holds it")
+    register = read_register(Path(folder) / REGISTER)
+    if len(register.devices) < settings.clients_per_round:
+        raise Refusal(
+            f"{len(register.devices)} devices are registered and a round asks {settings.clients_per_round}; register more by `healing "
+            "server register`, or lower clients"
+        )
+    return register

@@ -122,6 +122,11 @@ def sentences(report: PrivacyReport) -> list[str]:
             "The server got sums of updates and could open no single one, as long as fewer than a third of the devices it asked "
             "work together with it."
         )
+    if report.aggregation == "encrypted":
+        told.append(
+            "The server got ciphertexts of updates and their opened sum, and could open no single one, as long as no device that it "
+            "asked works together with it."
+        )
     if not told:
         told.append("Nothing was protected: every update went to the server as it was, with the number of entries. For public text only.")
     return told
@@ -158,16 +163,17 @@ def _entry_promise(settings: RunSettings, folder: Path) -> Promise:
 def _person_promise(settings: RunSettings, folder: Path) -> Promise:
     plan = user_plan(settings)
     ledger = UserLedger(folder / "population-ledger.json", limit=settings.user_epsilon, delta=settings.user_delta)
-    masked = settings.aggregation == "masked"
+    hidden = settings.aggregation != "plain"
+    alone = ", and none of them works with the server" if settings.aggregation == "encrypted" else ""
     noise, rate = plan.mechanism
     steps = len(ledger.charges())
     return Promise(
         unit="a whole person, with everything they wrote,",
         to_whom="Everybody",
-        against="the server and every reader of the model" if masked else "every reader of the model, but not the server,",
+        against="the server and every reader of the model" if hidden else "every reader of the model, but not the server,",
         assumes=(
-            f"The devices add the noise; at least {shared_noise(settings).fewest} of them do so honestly in every round."
-            if masked
+            f"The devices add the noise; at least {shared_noise(settings).fewest} of them do so honestly in every round{alone}."
+            if hidden
             else "The server adds the noise, and tells nobody who was asked."
         ),
         hides_not="It does not hide that a person is registered.",
@@ -181,7 +187,7 @@ def _person_promise(settings: RunSettings, folder: Path) -> Promise:
         accountant="privacy loss distributions, add or remove one person; the noise is over the sensitivity (2 clips for fixed samples)",
         spent=ledger.spent(),
         limit=settings.user_epsilon,
-        second_opinion=None if masked else second_opinion({(noise, rate): steps}, plan.delta),
+        second_opinion=None if hidden else second_opinion({(noise, rate): steps}, plan.delta),
     )
 
 

@@ -73,6 +73,12 @@ def test_flower_reads_the_same_settings_as_we_do() -> None:
     assert all(field.metadata["help"] for field in dataclasses.fields(RunSettings))
 
 
+def test_a_node_answers_a_rounds_key_messages_without_loading_the_model() -> None:
+    """Flower starts a process for every message, and torch takes it seconds; of a masked round's five one trains."""
+    asked = "import sys, client.app; print(sorted({'torch', 'transformers', 'opacus', 'dp_accounting'} & sys.modules.keys()))"
+    assert subprocess.run([sys.executable, "-c", asked], cwd=ROOT, capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
 def test_flower_packs_the_app_with_all_it_needs(tmp_path: Path) -> None:
     """`flwr build` drops files by their ending without a word, so look inside."""
     import zipfile

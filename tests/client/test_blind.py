@@ -1,22 +1,27 @@
-"""What a device keeps of an encrypted round, and until when; the whole rounds are in tests/server/test_blind.py."""
+"""What a device agrees to hide, what it keeps of the round, and until when; the whole rounds are in tests/server/test_blind.py."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from flwr.app import ConfigRecord, RecordDict
 
-from client.blind import draw_keys, encrypt_update, end_round, make_key, open_sum, reveal_shares
+from client.blind import deal_shares, draw_keys, encrypt_update, end_round, make_key, open_sum, reveal_shares
 from client.home import DevicePolicy, Home
 from model.refusal import Refusal
 from model.settings import RunSettings
 from privacy.encryption import EncryptedSum, SumForm
 from privacy.encryption_records import KeyDelivery, OpenOrder
 from privacy.fixed_point import Integers
-from privacy.identity import write_roster
-from privacy.masking_records import AdvertiseOrder, ShareOrder, UnmaskOrder
+from privacy.identity import Identity, WrongSignature
+from privacy.masking import advertise
+from privacy.masking_records import AdvertiseOrder, ShareOrder, UnmaskOrder, decode_advertise_order
+from privacy.register import Register, write_register
 from privacy.roster import Advertisement, MaskingRound
 
 DEVICES = 3
@@ -26,15 +31,16 @@ SETTINGS = RunSettings(aggregation="encrypted", clients=DEVICES)
 @pytest.fixture
 def homes(tmp_path: Path) -> list[Home]:
     """Three devices that know each other."""
-    created = [Home.create(tmp_path / str(number), DevicePolicy()) for number in range(DEVICES)]
+    created = [Home.create(tmp_path / str(number), DevicePolicy(fewest_asked=DEVICES)) for number in range(DEVICES)]
+    register = Register({number: home.identity.public for number, home in enumerate(created)}, DEVICES)
     for home in created:
-        write_roster(home.roster, {number: other.identity.public for number, other in enumerate(created)})
+        write_register(home.register_path, register)
     return created
 
 
 def drawn(homes: list[Home], round: int) -> tuple[Advertisement, ...]:
-    order = AdvertiseOrder(MaskingRound("run", round, DEVICES))
-    return tuple(draw_keys(order, SETTINGS, home, device=number) for number, home in enumerate(homes))
+    order = AdvertiseOrder(MaskingRound("run", round, DEVICES), homes[0].register.digest)
+    return tuple(draw_keys(order, SETTINGS, home) for home in homes)
 
 
 def encrypted(homes: list[Home], round: int, values: Integers) -> OpenOrder:
@@ -58,8 +64,13 @@ def files(home: Home) -> tuple[Path, Path]:
     return home.root / "masking.json", home.root / "sum-key.bin"
 
 
+def opened(home: Home) -> bytes:
+    """What the device keeps of its round, unsealed."""
+    return home.sealed("masking.json").read()
+
+
 def draw_anew(home: Home) -> None:
-    draw_keys(AdvertiseOrder(MaskingRound("another", 1, DEVICES)), SETTINGS, home, device=1)
+    draw_keys(AdvertiseOrder(MaskingRound("another", 1, DEVICES), home.register.digest), SETTINGS, home)
 
 
 ENDINGS: dict[str, Callable[[Home, OpenOrder], object]] = {
@@ -74,11 +85,11 @@ ENDINGS: dict[str, Callable[[Home, OpenOrder], object]] = {
 def test_the_sum_key_goes_when_the_round_is_over_for_a_device_and_the_sum_cannot_be_opened_again(
     homes: list[Home], sent: OpenOrder, ending: str
 ) -> None:
-    secrets, key = files(homes[1])
-    content = key.read_bytes()
+    _, key = files(homes[1])
+    content = homes[1].sealed(key.name).read()
     ENDINGS[ending](homes[1], sent)
     assert not key.exists()
-    assert content not in secrets.read_bytes()
+    assert content not in opened(homes[1])
     with pytest.raises(Refusal, match="each step of a round once"):
         open_sum(sent, homes[1])
 
@@ -94,9 +105,9 @@ def test_keys_that_were_drawn_and_not_used_go_too_since_a_sealed_sum_key_opens_w
     advertisements = drawn(homes, 4)
     given = KeyDelivery(advertisements[0], make_key(ShareOrder(advertisements), homes[0]))
     end_round(homes[device], round=4)
-    secrets, key = files(homes[device])
+    _, key = files(homes[device])
     assert not key.exists()
-    assert "key" not in secrets.read_text()
+    assert b"key" not in opened(homes[device])
     with pytest.raises(Refusal, match="each step of a round once"):
         encrypt_update(np.array([1, -2]), given, homes[device], round=4)
 
@@ -109,9 +120,11 @@ def test_a_round_that_ends_on_a_device_that_never_began_one_changes_nothing(home
 
 def test_a_damaged_step_file_is_refused_in_one_sentence_and_the_round_still_ends(homes: list[Home], sent: OpenOrder) -> None:
     secrets, key = files(homes[1])
-    whole = secrets.read_bytes()
+    whole, unsealed = secrets.read_bytes(), opened(homes[1])
     flipped = [whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :] for at in range(0, len(whole), 7)]
-    for damaged in (b"", b"null", b"[]", b"{}", whole[: len(whole) // 2], whole.replace(b"4", b"5"), *flipped):
+    resealed = [homes[1].key.seal(content, secrets.name.encode()) for content in (b"", b"null", b"[]", b"{}", unsealed.replace(b"4", b"5"))]
+    elsewhere = homes[1].key.seal(unsealed, key.name.encode())  # whole, and of another place
+    for damaged in (b"", b"{}", whole[: len(whole) // 2], unsealed, elsewhere, *flipped, *resealed):
         secrets.write_bytes(damaged)
         with pytest.raises(Refusal, match=r"sit the round out|each step of a round once") as refused:
             open_sum(sent, homes[1])
@@ -133,3 +146,98 @@ def test_a_sum_key_that_is_gone_is_a_refusal(homes: list[Home], sent: OpenOrder)
     files(homes[1])[1].unlink()
     with pytest.raises(Refusal, match="holds no sum key"):
         open_sum(sent, homes[1])
+
+
+def test_a_delivery_without_this_device_s_key_is_a_refusal_and_the_round_s_maker_needs_none(homes: list[Home]) -> None:
+    pytest.importorskip("tenseal")
+    advertisements = drawn(homes, 4)
+    dealt = make_key(ShareOrder(advertisements), homes[0])
+    given = KeyDelivery(advertisements[0], replace(dealt, sealed={2: dealt.sealed[2]}))
+    assert encrypt_update(np.array([1, -2]), given, homes[0], round=4).device == 0
+    with pytest.raises(Refusal, match="no sum key that is sealed for this device"):
+        encrypt_update(np.array([1, -2]), given, homes[1], round=4)
+
+
+def test_no_secret_of_a_round_lies_open_in_a_home(homes: list[Home], sent: OpenOrder) -> None:
+    """Neither the identity, nor the keys drawn, nor what is left after a step, nor the sum key; all of them open with the Home's key."""
+    drawn(homes[:1], 5)
+    for home in homes:
+        secrets = [home.sealed("identity.json").read(), opened(home)]
+        secrets += [home.sealed("sum-key.bin").read()] if home is not homes[0] else []
+        hidden = [json.loads(secrets[0])["private"].encode(), *(content[:40] for content in secrets)]
+        for file in home.root.glob("*"):
+            assert not [part for part in hidden if file.is_file() and part in file.read_bytes()], file
+
+
+# what a device agrees to
+
+
+def draw(home: Home, *, asked: int, register: str) -> Advertisement:
+    order = AdvertiseOrder(MaskingRound("run", 1, asked), register)
+    return draw_keys(order, RunSettings(aggregation="masked", clients=asked), home)
+
+
+@pytest.mark.parametrize("asked", [2, 3, 4])
+def test_a_server_that_asks_fewer_devices_than_this_one_hides_among_is_refused(tmp_path: Path, asked: int) -> None:
+    """As the server would ask: two by a message that no honest program writes, three and four against the device's own policy."""
+    home = Home.create(tmp_path / "home", DevicePolicy())
+    write_register(home.register_path, Register().with_device(home.identity.public))
+    content = {"run": "run", "round": 1, "asked": asked, "register": home.register.digest}
+    settings = RunSettings(aggregation="masked", clients=asked)
+    with pytest.raises(Refusal, match=r"2 devices are asked to mask|hides its update among at least 5") as told:
+        draw_keys(decode_advertise_order(RecordDict({"masking": ConfigRecord(content)})), settings, home)  # type: ignore[dict-item]
+    assert "\n" not in str(told.value)
+    assert not (home.root / "masking.json").exists()
+
+
+@pytest.mark.parametrize("register", ["", "ab" * 31, "ab\n" * 32, "zz" * 32, "\x1b[2J\n" + "a" * 59, 7, b"a" * 64, None])
+def test_an_order_that_names_no_register_by_a_whole_digest_is_refused_and_not_quoted(register: object) -> None:
+    content = {"run": "run", "round": 1, "asked": 5} | ({} if register is None else {"register": register})
+    with pytest.raises(Refusal, match="lacks or misshapes a field") as told:
+        decode_advertise_order(RecordDict({"masking": ConfigRecord(content)}))  # type: ignore[arg-type]
+    assert "\n" not in str(told.value)
+
+
+def test_a_device_hides_among_as_few_as_its_policy_says_and_never_fewer_than_three(tmp_path: Path) -> None:
+    home = Home.create(tmp_path / "home", DevicePolicy(fewest_asked=4))
+    write_register(home.register_path, Register().with_device(home.identity.public))
+    assert draw(home, asked=4, register=home.register.digest).device == 0
+    for fewest in (2, -1, 4.5, "4", True):
+        (home.root / "device.json").write_text(json.dumps(asdict(DevicePolicy()) | {"fewest_asked": fewest}))
+        with pytest.raises(Refusal, match="fewest-asked is"):
+            draw(home, asked=4, register=home.register.digest)
+
+
+def test_a_device_takes_no_part_under_another_register_than_its_person_joined(tmp_path: Path, homes: list[Home]) -> None:
+    """One that lacks a device, one with a device that the server invented, and the right one as it was before."""
+    joined = homes[0].register
+    others = (joined.without(2), joined.with_device(Identity.create().public), joined.with_device(b"k" * 32).without(3))
+    for other in others:
+        with pytest.raises(Refusal, match=f"register of devices is {other.digest[:12]} and this device has joined {joined.digest[:12]}"):
+            draw(homes[0], asked=DEVICES, register=other.digest)
+    assert draw(homes[0], asked=DEVICES, register=joined.digest).device == 0
+
+
+def test_a_device_that_is_in_no_register_or_has_joined_none_draws_no_keys(tmp_path: Path, homes: list[Home]) -> None:
+    stranger = Home.create(tmp_path / "stranger", DevicePolicy(fewest_asked=DEVICES))
+    with pytest.raises(Refusal, match="healing client join"):
+        draw(stranger, asked=DEVICES, register=homes[0].register.digest)
+    write_register(stranger.register_path, homes[0].register)
+    with pytest.raises(Refusal, match="this device is not among the 3"):
+        draw(stranger, asked=DEVICES, register=homes[0].register.digest)
+    whole = stranger.register_path.read_bytes()
+    for damaged in (whole[:-10], b"", whole.replace(b"0", b"1", 1)):
+        stranger.register_path.write_bytes(damaged)
+        with pytest.raises(Refusal, match="is damaged"):
+            draw(stranger, asked=DEVICES, register=homes[0].register.digest)
+
+
+def test_a_device_deals_no_share_to_a_device_that_the_server_invented(homes: list[Home]) -> None:
+    """The server may tell every device the right digest: what counts is that each key is signed by a device of one's own register."""
+    advertisements = list(drawn(homes, 1))
+    invented, _ = advertise(advertisements[0].round, 2, Identity.create())
+    with pytest.raises(WrongSignature, match="registered key"):
+        deal_shares(ShareOrder((*advertisements[:2], invented)), homes[0])
+    stranger, _ = advertise(advertisements[0].round, 3, Identity.create())
+    with pytest.raises(Refusal, match="device 3 has no registered identity"):
+        deal_shares(ShareOrder((*advertisements[:2], stranger)), homes[0])

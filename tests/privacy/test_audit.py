@@ -8,6 +8,7 @@ import math
 import os
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from importlib.util import find_spec
 from itertools import combinations_with_replacement
 
 import numpy as np
@@ -97,7 +98,7 @@ def findings(settings: RunSettings, diaries: tuple[Example, ...]) -> dict[tuple[
     return {(finding.protection, finding.tuning): finding for finding in found}
 
 
-PROTECTED = ("example-level", "user-level, readers", "masked")
+PROTECTED = ("example-level", "user-level, readers", "masked", *(("encrypted",) if find_spec("tenseal") else ()))
 SEEN = ("plain", "user-level, server")
 """Where the server has one device's update before any noise."""
 

@@ -30,6 +30,7 @@ from privacy.encryption import (
     SumKey,
     megabytes,
     open_key,
+    read_without_key,
     seal_key,
 )
 from privacy.fixed_point import FixedPoint
@@ -209,6 +210,15 @@ def test_a_ciphertext_looks_uniform_whatever_it_holds(filling: int) -> None:
     agreed = form(8191, 2)
     coefficients, _ = encryption._opened(key().encrypt(np.full(8191, filling * agreed.largest), agreed), agreed)
     assert stats.kstest(coefficients / COEFFICIENT_MODULUS, "uniform").pvalue > 1e-5
+
+
+def test_what_is_read_without_the_key_are_the_ciphertexts_own_coefficients_shortened() -> None:
+    agreed = form(8192)  # a chunk and one value more
+    ciphertext = key().encrypt(numbers(agreed), agreed)
+    places = [*range(8191), 2 * 8192]  # the last slot of a chunk counts devices, and a second polynomial comes before the next chunk
+    by_hand = [coefficient(ciphertext, place) >> 16 for place in places]
+    signed = [value - 2**32 if value >= 2**31 else value for value in by_hand]
+    assert read_without_key(ciphertext, agreed).tolist() == signed
 
 
 def test_two_encryptions_of_one_update_share_nothing() -> None:

@@ -13,13 +13,15 @@ from scipy.stats import chisquare  # type: ignore[import-untyped]
 
 from client.home import Home, virtual_home
 from model.examples import Example
+from model.records import GlobalModel
 from model.refusal import Refusal
 from model.settings import RunSettings
 from model.weights import Weights
 from privacy.masking_records import VECTOR
+from privacy.register import Register, write_register
 from privacy.round_secrets import Answered
-from server.journal import RoundRecord
-from server.strategies import require_allowed, require_size
+from server.journal import Journal, RoundRecord
+from server.strategies import build_strategy, require_allowed, require_size
 
 Small = Callable[..., RunSettings]
 Federation = Callable[..., tuple[Weights, list[RoundRecord], list[Message]]]
@@ -66,7 +68,7 @@ def test_what_the_server_sees_of_one_device_is_uniform(federation: Federation) -
 def test_no_device_keeps_a_secret_of_a_finished_round(federation: Federation, tmp_path: Path) -> None:
     federation("blind")
     for number in range(CLIENTS):
-        kept = (virtual_home(tmp_path / "blind.people", number) / "masking.json").read_text()
+        kept = Home(virtual_home(tmp_path / "blind.people", number)).sealed("masking.json").read().decode()
         assert '"answered"' in kept
         assert "seed" not in kept
         assert "key" not in kept
@@ -78,7 +80,32 @@ def test_a_device_without_a_place_in_the_roster_masks_nothing(
     federation("first", rounds=1)
     home = Home(virtual_home(tmp_path / "first.people", 0))
     with pytest.raises(Refusal, match="registered keys"):
-        _ = home.registered  # a real device's roster lies in its own Home, and there is none
+        _ = home.register  # a real device's register lies in its own Home, and there is none
+
+
+def test_a_server_without_a_whole_register_of_enough_devices_begins_no_hidden_round(
+    small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a real server finds it, in the folder of HEALING_HOME."""
+    settings = small(aggregation="masked", people="", privacy="none")
+    model = GlobalModel(Weights({"a": np.zeros(3, dtype=np.float32)}), "body", "tokens")
+    path, register = tmp_path / "server" / "register.json", Register()
+    monkeypatch.delenv("HEALING_HOME", raising=False)
+    with pytest.raises(Refusal, match="set HEALING_HOME"):
+        build_strategy(settings, model, Journal(tmp_path / "run"))
+    monkeypatch.setenv("HEALING_HOME", str(path.parent))
+    with pytest.raises(Refusal, match="healing server register"):
+        build_strategy(settings, model, Journal(tmp_path / "run"))
+    for key in (b"a", b"b"):
+        register = register.with_device(32 * key)
+    write_register(path, register)
+    with pytest.raises(Refusal, match="2 devices are registered and a round asks 3"):
+        build_strategy(settings, model, Journal(tmp_path / "run"))
+    path.write_bytes(register.with_device(b"c" * 32).to_bytes()[:-30])
+    with pytest.raises(Refusal, match="is damaged"):
+        build_strategy(settings, model, Journal(tmp_path / "run"))
+    write_register(path, register.with_device(b"c" * 32))
+    assert build_strategy(settings, model, Journal(tmp_path / "run"))
 
 
 @pytest.mark.parametrize(
@@ -116,7 +143,7 @@ def test_once_the_model_is_out_no_device_holds_what_opens_an_update_of_the_round
     for number in range(CLIENTS):
         home = virtual_home(tmp_path / "encrypted.people", number)
         assert not (home / "sum-key.bin").exists()
-        assert Answered.from_bytes((home / "masking.json").read_bytes()).round.number == 1
+        assert Answered.from_bytes(Home(home).sealed("masking.json").read()).round.number == 1
 
 
 @pytest.mark.parametrize("stage", ["query.advertise", "train"])

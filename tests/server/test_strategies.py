@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,11 +17,11 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from model.records import GlobalModel, Update, arrays_of, decode_publish_order, decode_train_order, encode_reply, weights_of
 from model.refusal import Refusal
-from model.settings import RunSettings
+from model.settings import AGGREGATIONS, PRIVACY_KINDS, ROBUST, STRATEGIES, RunSettings
 from model.weights import Weights
 from server.averaging import FederatedAveraging, check_update
-from server.journal import Journal
-from server.strategies import build_strategy
+from server.journal import Journal, RoundRecord
+from server.strategies import build_strategy, require_allowed
 
 Small = Callable[..., RunSettings]
 NODES = [11, 12, 13]
@@ -182,6 +186,39 @@ def test_an_unknown_protection_is_refused(tmp_path: Path, small: Small) -> None:
     object.__setattr__(settings, "privacy", "homeopathic")
     with pytest.raises(Refusal, match="homeopathic"):
         build_strategy(settings, GlobalModel(weights(0), "body", "tokens"), Journal(tmp_path / "run"))
+
+
+# what goes with what
+
+COMBINATIONS = list(itertools.product(PRIVACY_KINDS, AGGREGATIONS, STRATEGIES))
+
+
+def goes_together(privacy: str, aggregation: str, strategy: str) -> bool:
+    """Rules that compare single updates need to see them, and bound nobody's influence."""
+    return strategy not in ROBUST or (aggregation == "plain" and privacy in ("none", "example"))
+
+
+def test_exactly_the_combinations_that_keep_their_promise_are_allowed() -> None:
+    allowed = []
+    for privacy, aggregation, strategy in COMBINATIONS:
+        with contextlib.suppress(Refusal):
+            require_allowed(RunSettings(privacy=privacy, aggregation=aggregation, strategy=strategy, clients=5))
+            allowed.append((privacy, aggregation, strategy))
+    assert allowed == [one for one in COMBINATIONS if goes_together(*one)]
+    assert len(allowed) == 42
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.environ.get("HEALING_ENGINES") != "1", reason="minutes: a run for each of 42 combinations; set HEALING_ENGINES=1")
+@pytest.mark.parametrize(("privacy", "aggregation", "strategy"), [one for one in COMBINATIONS if goes_together(*one)])
+def test_every_allowed_combination_runs_on_the_engine_in_this_process(
+    federation: Callable[..., tuple[Weights, list[RoundRecord], list[Message]]], privacy: str, aggregation: str, strategy: str
+) -> None:
+    kind = {"privacy": privacy, "aggregation": aggregation, "strategy": strategy, "update_clip": 1.0, "user_delta": 1e-2}
+    after, [record], _ = federation("run", rounds=1, **kind)
+    untouched, _, _ = federation("start", rounds=1, privacy="none", lost=[("query.advertise", number) for number in range(5)])
+    assert (record.clients, record.refused, record.lost, record.declined) == (5, {}, "", {})
+    assert 0 < (after - untouched).norm() < math.inf
 
 
 # strategies
