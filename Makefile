@@ -19,14 +19,14 @@ simulate: .venv/installed ## 20 people, 10 rounds, example-level DP, on the bund
 	$(BIN)/healing simulate
 
 test: .venv/installed ## the whole test suite
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 check: .venv/installed ## every gate: lint, format, types, import directions, tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 audit: .venv/installed ## every attack and every planted fault of the privacy audit (some minutes)
 	HEALING_AUDIT=1 $(BIN)/python -m pytest tests/privacy/test_audit.py tests/simulation/test_audit_report.py

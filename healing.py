@@ -143,7 +143,7 @@ def sweep(
 
 
 def audit(
-    tunings: Annotated[str, typer.Option(help="which tunings are attacked, with commas")] = "head,top2,full",
+    tunings: Annotated[str, typer.Option(help="which tunings are attacked, with commas")] = "probe,top2,full",
     entries: Annotated[int, typer.Option(help="entries of the device that is attacked")] = 54,
     canaries: Annotated[int, typer.Option(help="canaries in the private pipeline; 0: attacks only")] = 1024,
     out: Annotated[Path | None, typer.Option(help="folder for the results instead of runs/<time>-audit")] = None,

@@ -47,6 +47,7 @@ from tuning_step import BATCH, Task
 from model.settings import RunSettings
 
 RECIPES: dict[str, dict[str, Any]] = {
+    "probe": {"tuning": "probe", "learning_rate": 1e-2, "dropout": 0.1, "batch_size": 16},
     "head": {"tuning": "head", "learning_rate": 2e-3, "dropout": 0.1, "batch_size": 16},
     "top2": {"tuning": "top2", "learning_rate": 5e-4, "dropout": 0.1, "batch_size": 16},
     "top4": {"tuning": "top4", "learning_rate": 3e-4, "dropout": 0.1, "batch_size": 16},
@@ -62,13 +63,15 @@ SCHEDULES: dict[str, dict[str, Any]] = {
     "central": CENTRAL,
     # One person with nearly 3,000 entries: delta is at most n^-1.5, and the batch is the expected sample, a twentieth.
     "epsilon 8": CENTRAL
-    | {"privacy": "example", "epsilon": 8.0, "delta": 6e-6, "sampling_rate": 0.05, "batch_size": 148, "local_epochs": 10},
+    | {"privacy": "example", "epsilon": 8.0, "delta": 6e-6, "sampling_rate": 0.05, "batch_size": 148, "local_epochs": 10}
+    | {"optimizer": "adamw", "clip_norm": 1.0},
     "fp32": FEDERATED,
     "fp16": FEDERATED | {"update_precision": "fp16"},
 }
 """What each of the four columns of utility is; they win over the recipe."""
 
 EXCEPTIONS: dict[tuple[str, str], dict[str, Any]] = {
+    ("probe", "epsilon 8"): {"learning_rate": 5e-3},
     ("head", "epsilon 8"): {"learning_rate": 5e-3},
     ("top2", "epsilon 8"): {"learning_rate": 1e-3},
     ("top4", "epsilon 8"): {"learning_rate": 1e-3},
@@ -83,7 +86,7 @@ DATA = Path(os.environ.get("HEALING_DATA", Path(__file__).resolve().parents[2] /
 PACKAGES = ("torch", "opacus", "transformers", "flwr", "numpy", "cryptography", "tokenizers")
 
 COMPACT, KOBERT = "compact", "kobert"
-BODIES = {COMPACT: ("head", "top2", "top4", "lora", "full"), KOBERT: ("head", "top2", "lora", "full")}
+BODIES = {COMPACT: ("probe", "head", "top2", "lora", "full"), KOBERT: ("probe", "head", "top2", "lora", "full")}
 TOKENS = {COMPACT: 32, KOBERT: 64}
 STEPS = {COMPACT: 30, KOBERT: 4}
 EPOCH_STEPS = 8

@@ -60,7 +60,7 @@ from privacy.randomness import SecureRandom
 from privacy.roster import FEWEST_ASKED, MaskingRound
 from privacy.user_level import clip_update
 
-TUNINGS = ("head", "top2", "full")
+TUNINGS = ("probe", "top2", "full")
 
 REACH = 0.5
 """How much of an update is added before losses are compared: Adam overshoots (everything trained, 54 entries, five passes at a rate of

@@ -85,7 +85,7 @@ def narrow(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def settings(narrow: str) -> RunSettings:
     """Full-batch private steps, for which the noise is soon calibrated."""
-    return RunSettings(model=narrow, max_tokens=12, rounds=1, clients=5, sampling_rate=1.0)
+    return RunSettings(model=narrow, max_tokens=12, rounds=1, clients=5, sampling_rate=1.0, learning_rate=0.01)
 
 
 FEW = Extent(entries=4, small_diaries=(1, 2), single_entries=2, decoys=12)

@@ -67,7 +67,8 @@ def final(journal: Journal) -> Weights:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("aggregation", ["masked", pytest.param("plain", marks=ALL), pytest.param("encrypted", marks=ALL)])
+@ALL
+@pytest.mark.parametrize("aggregation", ["masked", "plain", "encrypted"])
 def test_rounds_on_a_superlink_and_supernodes_end_where_they_end_in_this_process(
     homes: list[Home], small: Small, tmp_path: Path, aggregation: str
 ) -> None:

@@ -246,7 +246,7 @@ def test_a_run_may_start_from_the_checkpoints_of_another(tmp_path: Path, small: 
     checkpoints = str(tmp_path / "first" / "checkpoints")
     second = run(small(privacy="none", rounds=1, start=checkpoints, learning_rate=1e-12), tmp_path / "second")
     assert second.rounds[0].cross_entropy == pytest.approx(first.rounds[0].cross_entropy, rel=1e-5)
-    with pytest.raises(Refusal, match="has tuning head and this run has top2"):
+    with pytest.raises(Refusal, match="has tuning probe and this run has top2"):
         prepare(small(privacy="none", start=checkpoints, tuning="top2"))
     with pytest.raises(Refusal, match="no checkpoint in"):
         prepare(small(start=str(tmp_path / "nowhere")))
