@@ -87,7 +87,8 @@ class PlainDevice:
     """Without privacy."""
 
     def train(self, classifier: EmotionClassifier, entries: Entries, settings: RunSettings) -> int:
-        train_plainly(classifier, entries, settings, local_generator(settings.seed, round=1, device=0))
+        plainly = replace(settings, privacy="none")  # on which the choice of the optimizer depends
+        train_plainly(classifier, entries, plainly, local_generator(settings.seed, round=1, device=0))
         return settings.local_epochs * math.ceil(len(entries) / settings.batch_size)
 
     def gradient(self, classifier: EmotionClassifier, entries: Entries, settings: RunSettings) -> None:
@@ -99,7 +100,7 @@ class PrivateDevice:
 
     def train(self, classifier: EmotionClassifier, entries: Entries, settings: RunSettings) -> int:
         plan = calibrated(settings)
-        train_privately(classifier, entries, settings, plan, SecureRandom())
+        train_privately(classifier, entries, replace(settings, privacy="example"), plan, SecureRandom())
         return plan.steps_per_round
 
     def gradient(self, classifier: EmotionClassifier, entries: Entries, settings: RunSettings) -> None:
