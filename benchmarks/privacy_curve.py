@@ -48,7 +48,10 @@ DATA = Path(os.environ.get("HEALING_DATA", Path(__file__).resolve().parents[2] /
 PACKAGES = ("torch", "opacus", "dp-accounting", "flwr", "numpy")
 PEOPLE, TESTED = 1000, 5000
 
-KOTE = RunSettings(data_format="kote", clients=30, partition="iid", fraction_evaluate=0.0)
+KOTE = RunSettings(
+    data_format="kote", clients=30, partition="iid", fraction_evaluate=0.0, class_weights="balanced", dropout=0.0,
+    learning_rate=0.06, clip_norm=16.0,
+)  # fmt: skip
 NSMC = RunSettings(
     data_format="nsmc", clients=PEOPLE, partition="author", fraction=0.1, client_sampling="poisson", fraction_evaluate=0.0,
     max_tokens=64, delta=1e-5, user_delta=1e-4,
