@@ -14,10 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from client.home import Home
+from client.reading import onnx_engine
 from client.reading.engine import Probabilities
 from client.reading.engines import ENGINES, engine_named
 from client.reading.int8_body import BodyShape, body_graph, quantised
-from client.reading.onnx_engine import KeptGraph, OnnxEngine, build_onnx_engine
+from client.reading.onnx_engine import KeptGraph, OnnxEngine, adds_products_exactly, build_onnx_engine
 from client.reading.reader import EmotionReader
 from client.reading.reading import Reading
 from model.checkpoint import Manifest
@@ -241,3 +242,20 @@ def test_a_row_of_zeros_and_the_largest_values_keep_their_place() -> None:
 
 def _parts() -> list[str]:
     return [name.removeprefix("layer0.") for name, _ in tuned("head").blocks.named_parameters() if name.startswith("layer0.")]
+
+
+def test_a_cpu_that_may_overflow_takes_the_exact_way_and_reads_the_same(
+    home: Home, publish: Publish, shaken: Shaken, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    classifier = tuned("probe")
+    manifest = publish(shaken(classifier.read(), 1, 0.02), of=classifier, tuning="probe")
+    fast = built(home, manifest)(TEXTS)  # on a CPU without VNNI both are the exact way
+    monkeypatch.setattr(onnx_engine, "adds_products_exactly", lambda: False)
+    np.testing.assert_array_equal(built(home, manifest)(TEXTS), fast)
+
+
+def test_only_a_cpu_that_says_so_is_trusted_to_add_exactly(tmp_path: Path) -> None:
+    for name, told, exact in (("new", "flags : fpu avx2 avx512_vnni", True), ("old", "flags : fpu avx2", False)):
+        (tmp_path / name).write_text(told, encoding="utf-8")
+        assert adds_products_exactly(tmp_path / name) is exact
+    assert not adds_products_exactly(tmp_path / "none")
