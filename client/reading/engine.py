@@ -7,10 +7,12 @@ call from several threads. It raises :class:`Refusal` if the weights do not belo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import torch
 
 from client.home import Home
 from model.checkpoint import Manifest
@@ -25,6 +27,21 @@ BuildEngine = Callable[[Home, Manifest, Weights, Engine | None], Engine]
 MAX_TOKENS = RunSettings().max_tokens
 TOGETHER = 16
 """Texts of about one length that pass the network at a time: more of them wait longer and are not read faster on a CPU."""
+
+
+@contextmanager
+def on_one_thread() -> Iterator[None]:
+    """torch's operations in this thread are not shared out to others meanwhile.
+
+    For all but the thread that reads: OpenMP gives every thread that shares out its operations helpers of its own, and once there
+    are more of them than cores, all sleep and are woken at every operation (a reading took 1.3 to 2 times as long).
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def settings_of(manifest: Manifest) -> RunSettings:

@@ -28,7 +28,7 @@ from safetensors.numpy import save as save_arrays
 from torch import Tensor, nn
 
 from client.home import Home
-from client.reading.engine import MAX_TOKENS, TOGETHER, Engine, Probabilities, require_same_body, settings_of
+from client.reading.engine import MAX_TOKENS, TOGETHER, Engine, Probabilities, on_one_thread, require_same_body, settings_of
 from client.reading.int8_body import IDS, STATES, Arrays, BodyShape, arrays_of, body_graph, quantised
 from model.checkpoint import Manifest, write_durably
 from model.classifier import Embeddings, EmotionClassifier, source_of
@@ -84,12 +84,8 @@ class OnnxEngine:
         )
 
     def __call__(self, texts: Sequence[str]) -> Probabilities:
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)  # pool and head are too small to be shared out
-        try:
+        with on_one_thread():  # pool and head are too small to be shared out
             return self._classifier.probabilities(texts, max_tokens=MAX_TOKENS, batch_size=TOGETHER)
-        finally:
-            torch.set_num_threads(threads)
 
     def built_as(self, manifest: Manifest) -> bool:
         """Whether another checkpoint is of the same model, tuning and body."""

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from client.home import Home
 from client.reading.adoption import Agreement, Serving
 from client.reading.batching import MicroBatches
-from client.reading.engine import BuildEngine
+from client.reading.engine import BuildEngine, on_one_thread
 from client.reading.engines import ENGINES, engine_named, reading_threads
 from client.reading.reading import Reading
 from client.reading.succession import Refused, Succession, read_by
@@ -42,7 +42,7 @@ class EmotionReader:
         self._aside: threading.Thread | None = None
         self._closed = False
         self._batches = MicroBatches(self._read_now, threads=reading_threads(engine))
-        with self._changing:
+        with self._changing, on_one_thread():
             self._watch.look()
             self._succession.begin()
 
@@ -79,7 +79,7 @@ class EmotionReader:
 
     def refresh(self) -> bool:
         """Put the newest checkpoint to use if it is not yet; what was refused is tried again. True if the model changed."""
-        with self._changing:
+        with self._changing, on_one_thread():
             return self._advance()
 
     def roll_back(self) -> Serving:
@@ -87,7 +87,7 @@ class EmotionReader:
 
         Raises :class:`Refusal` if there is none, or its weights are damaged; then nothing has changed.
         """
-        with self._changing:
+        with self._changing, on_one_thread():
             serving = self._succession.go_back().serving
             give_back_memory()
             return serving
