@@ -51,7 +51,7 @@ FINEST_SHORTFALL = 1e-5
 WORD_TABLES = ("embeddings.table.word_embeddings.weight", "embeddings.table.weight")
 HASHED = "head.words.weight"
 FIRST_LAYER = tuple(f"layer0.bert.attention.self.{part}.weight" for part in ("query", "key", "value"))
-POOLER, LAST_BIAS = "head.pooler.weight", "head.classifier.bias"
+POOLER, CLASSIFIER, LAST_BIAS = "head.pooler.weight", "head.classifier.weight", "head.classifier.bias"
 
 
 @dataclass(frozen=True)
@@ -247,16 +247,21 @@ def _words(classifier: EmotionClassifier) -> npt.NDArray[np.int64]:
 
 @torch.no_grad()
 def pooled(classifier: EmotionClassifier, entries: Sequence[Tensor]) -> Values:
-    """What the head's pooler reads of each entry of token ids, (N, H), at the classifier's weights and without dropout."""
+    """What the head's first trained matrix reads of each entry of token ids, (N, H), at the classifier's weights, without dropout."""
     below = Chain(dict(list(classifier.blocks.items())[:-1])).eval()
-    width = classifier.blocks["head"].width
-    return np.stack([below(ids[None], torch.ones(1, len(ids), dtype=torch.int64))[0, 0, :width].double().numpy() for ids in entries])
+    head: Any = classifier.blocks["head"]
+    states = torch.stack([below(ids[None], torch.ones(1, len(ids), dtype=torch.int64))[0, 0, : head.width] for ids in entries])
+    if not head.pooler.weight.requires_grad:
+        states = torch.tanh(head.pooler(states))
+    values: Values = states.double().numpy()
+    return values
 
 
 def input_of(gradients: Arrays) -> Values:
-    """What the head's first matrix tells of its input, but for length and sign: a direction (H,), zero if the matrix is."""
-    direction = _span(gradients[POOLER], 1)
-    return direction[0] if len(direction) else np.zeros(gradients[POOLER].shape[1])
+    """What the head's first trained matrix tells of its input, but for length and sign: a direction (H,), zero if the matrix is."""
+    first = gradients[POOLER if POOLER in gradients else CLASSIFIER]
+    direction = _span(first, 1)
+    return direction[0] if len(direction) else np.zeros(first.shape[1])
 
 
 def find_text(direction: Values, candidates: Values) -> int:

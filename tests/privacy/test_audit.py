@@ -94,7 +94,7 @@ FEW = Extent(entries=4, small_diaries=(1, 2), single_entries=2, decoys=12)
 @pytest.fixture(scope="module")
 def findings(settings: RunSettings, diaries: tuple[Example, ...]) -> dict[tuple[str, str], Finding]:
     """By protection and tuning, of everything trained and of the two ends of less."""
-    found = audit(settings, diaries, tunings=("head", "top1", "full"), extent=FEW)
+    found = audit(settings, diaries, tunings=("probe", "head", "top1", "full"), extent=FEW)
     return {(finding.protection, finding.tuning): finding for finding in found}
 
 
@@ -211,7 +211,7 @@ def test_where_no_matrix_reads_single_words_the_attack_says_so_and_gives_no_numb
             assert {"head": "pooled", "top1": "trunk"}[tuning] in diary.from_gradient.reason
 
 
-@pytest.mark.parametrize("tuning", ["head", "top1", "full"])
+@pytest.mark.parametrize("tuning", ["probe", "head", "top1", "full"])
 @pytest.mark.parametrize("protection", SEEN)
 def test_a_single_entry_is_named_among_decoys_with_its_label_whatever_is_tuned(
     findings: dict[tuple[str, str], Finding], protection: str, tuning: str
