@@ -290,6 +290,17 @@ def test_what_is_no_request_gets_no_answer_of_value(served: Served, request_byte
     assert served.ask("GET", "/v1/health")[0] == 200
 
 
+def wait_until_closed(port: int) -> None:
+    """Wait until nobody takes new connections on ``port``."""
+    for _ in range(200):
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            return
+        time.sleep(0.05)
+    raise AssertionError("the stopping server still takes connections")
+
+
 def test_no_acknowledged_entry_is_lost_in_a_kill_and_no_begun_request_in_a_stop(installed: Installed, tmp_path: Path) -> None:
     home = installed(tmp_path / "home")
     acknowledged: list[tuple[int, str]] = []
@@ -319,12 +330,13 @@ def test_no_acknowledged_entry_is_lost_in_a_kill_and_no_begun_request_in_a_stop(
     with serving(home) as again:
         assert again.ask("GET", "/v1/entries")[1]["total"] == len(kept)
         body = json.dumps({"text": f"{CANARY} 끝까지"}).encode()
-        request = head("POST", "/v1/entries", "Content-Type: application/json", f"Content-Length: {len(body)}", token=again.token)
+        sized = ("Content-Type: application/json", f"Content-Length: {len(body)}", "Expect: 100-continue")
         with socket.create_connection(("127.0.0.1", again.port), timeout=20) as connection:
-            connection.sendall(request + body[:5])
-            time.sleep(0.3)
+            connection.sendall(head("POST", "/v1/entries", *sized, token=again.token))
+            assert status(connection.recv(100)) == 100  # the request has begun
+            connection.sendall(body[:5])
             again.process.send_signal(signal.SIGTERM)
-            time.sleep(0.3)
+            wait_until_closed(again.port)
             connection.sendall(body[5:])
             assert status(connection.recv(100)) == 201
         assert again.process.wait(20) == 0
