@@ -49,8 +49,8 @@ def advertise(message: Message, context: Context) -> Message:
     """Draw keys for a masked round."""
 
     def act(settings: RunSettings, home: Home) -> RecordDict:
-        order = decode_advertise_order(message.content)
-        return encode_advertisement(draw_keys(order, settings, home))
+        keys = draw_keys(decode_advertise_order(message.content), settings, home)
+        return encode_reply(keys) if isinstance(keys, Declined) else encode_advertisement(keys)
 
     return _answer(message, context, act)
 

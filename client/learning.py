@@ -41,7 +41,7 @@ def learn(order: TrainOrder, settings: RunSettings, home: Home, *, device: int) 
         return learned
     difference, within = learned.difference, None
     if settings.update_precision == "fp16":
-        difference = rounded(difference, home.cache, run=order.run)
+        difference = rounded(difference, home.cache, home.key, run=order.run)
     if order.update_clip is not None:
         clipped = clip_update(difference, order.update_clip)
         difference, within = clipped.update, clipped.within if settings.clip_quantile else None

@@ -153,23 +153,25 @@ class BlindAveraging(FederatedAveraging, ABC):
     def _hidden(self, replies: Iterable[Message], decode: Callable[[RecordDict], Answer]) -> Iterator[Answer]:
         """The updates, as they come, of those who trained."""
         for reply in replies:
-            if reply.has_error() or RECORD not in reply.content:
-                self._note_no_vector(reply)
-                continue
-            yield from self._read(reply, decode)
+            if self._answers_blindly(reply, "a train order"):
+                yield from self._read(reply, decode)
 
-    def _note_no_vector(self, reply: Message) -> None:
+    def _answers_blindly(self, reply: Message, order: str) -> bool:
+        """Whether this is a message of the protocol; if not, what it is instead is noted."""
+        if not reply.has_error() and RECORD in reply.content:
+            return True
         answer = self._decoded(reply, decode_reply)
         if isinstance(answer, Declined):
             self.tally.declined[answer.reason] += 1
         elif answer is not None:
-            self.tally.refused[reply.metadata.src_node_id] = "answered a train order with an update that is not hidden"
+            self.tally.refused[reply.metadata.src_node_id] = f"answered {order} with an update that is not hidden"
+        return False
 
     def _asked_first(self, grid: Grid, nodes: list[int], opening: RecordDict) -> Iterator[Advertisement]:
         """The nodes' advertisements; from then on each node is the device that it said it was."""
         messages = [Message(content=opening, message_type="query.advertise", dst_node_id=node) for node in nodes]
         for reply in grid.send_and_receive(messages, timeout=STAGE_TIMEOUT):
-            advertisement = self._decoded(reply, decode_advertisement)
+            advertisement = self._decoded(reply, decode_advertisement) if self._answers_blindly(reply, "the call for keys") else None
             if advertisement is None:
                 continue
             if advertisement.device in self._nodes:

@@ -13,6 +13,8 @@ from flwr.app import ConfigRecord, RecordDict
 
 from client.blind import deal_shares, draw_keys, encrypt_update, end_round, make_key, open_sum, reveal_shares
 from client.home import DevicePolicy, Home
+from client.participation import Participation
+from model.records import Declined
 from model.refusal import Refusal
 from model.settings import RunSettings
 from privacy.encryption import EncryptedSum, SumForm
@@ -40,7 +42,8 @@ def homes(tmp_path: Path) -> list[Home]:
 
 def drawn(homes: list[Home], round: int) -> tuple[Advertisement, ...]:
     order = AdvertiseOrder(MaskingRound("run", round, DEVICES), homes[0].register.digest)
-    return tuple(draw_keys(order, SETTINGS, home) for home in homes)
+    keys = [draw_keys(order, SETTINGS, home) for home in homes]
+    return tuple(one for one in keys if isinstance(one, Advertisement))
 
 
 def encrypted(homes: list[Home], round: int, values: Integers) -> OpenOrder:
@@ -172,7 +175,7 @@ def test_no_secret_of_a_round_lies_open_in_a_home(homes: list[Home], sent: OpenO
 # what a device agrees to
 
 
-def draw(home: Home, *, asked: int, register: str) -> Advertisement:
+def draw(home: Home, *, asked: int, register: str) -> Advertisement | Declined:
     order = AdvertiseOrder(MaskingRound("run", 1, asked), register)
     return draw_keys(order, RunSettings(aggregation="masked", clients=asked), home)
 
@@ -196,6 +199,15 @@ def test_an_order_that_names_no_register_by_a_whole_digest_is_refused_and_not_qu
     with pytest.raises(Refusal, match="lacks or misshapes a field") as told:
         decode_advertise_order(RecordDict({"masking": ConfigRecord(content)}))  # type: ignore[arg-type]
     assert "\n" not in str(told.value)
+
+
+def test_a_device_that_sits_the_round_out_draws_no_keys(homes: list[Home]) -> None:
+    home = homes[0]
+    home.participation = Participation(skip_next=True)
+    assert [draw(home, asked=DEVICES, register=home.register.digest) for _ in range(2)] == [Declined("paused", 1)] * 2
+    assert not (home.root / "masking.json").exists()
+    home.participation = Participation()
+    assert not isinstance(draw_keys(AdvertiseOrder(MaskingRound("run", 2, DEVICES), home.register.digest), SETTINGS, home), Declined)
 
 
 def test_a_device_hides_among_as_few_as_its_policy_says_and_never_fewer_than_three(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -83,15 +84,16 @@ def test_every_update_of_a_run_is_on_the_record_of_its_device_with_its_very_leng
     options = {"privacy": privacy, "aggregation": aggregation, "update_clip": 1e2, "fraction_evaluate": 0.0}
     settings = small(**options, clients=4, rounds=2, out=str(tmp_path / "run"), people=str(people))
     settle(people, examples, settings)
-    if aggregation == "plain":
-        Home(virtual_home(people, 3)).participation = Participation(paused=True)
+    Home(virtual_home(people, 3)).participation = Participation(paused=True)
     config = settings.as_run_config()
     grid = InProcessGrid(client_app, clients=4, run_config=config, on_reply=carried.append)
     server_app(grid, Context(RUN_ID, SERVER_NODE, node_config={}, state=RecordDict(), run_config=config))
+    rounds = [json.loads(line) for line in (tmp_path / "run" / "rounds.jsonl").read_text().splitlines()]
+    assert [one["declined"] for one in rounds] == [{"paused": 1}] * 2
     for number in range(4):
         replies = [reply for reply in carried if reply.metadata.src_node_id == FIRST_NODE + number]
         updates = [reply.content for reply in replies if reply.metadata.message_type == "train" and reply.content.array_records]
         told = sent_messages(virtual_home(people, number), most=100)
         assert [one.bytes for one in told] == [sum(record.count_bytes() for record in update.values()) for update in updates]
-        assert len(told) == (0 if number == 3 and aggregation == "plain" else 2)
+        assert len(told) == (0 if number == 3 else 2)
         assert {(one.privacy, one.aggregation, one.what) for one in told} <= {(privacy, aggregation, "update")}
