@@ -193,8 +193,8 @@ def test_every_epoch_shows_every_sentence_once_in_batches_of_the_size() -> None:
 
 def test_the_learning_rate_rises_stays_and_falls_to_nothing() -> None:
     assert _trapezoid(0.0, SETTINGS) < 0.01
-    assert _trapezoid(0.5, SETTINGS) == 1.0
-    assert _trapezoid(0.85, SETTINGS) == pytest.approx(0.5)
+    assert _trapezoid(0.25, SETTINGS) == 1.0
+    assert _trapezoid(0.65, SETTINGS) == pytest.approx(0.5)
     assert _trapezoid(1.0, SETTINGS) == 0.0
 
 
