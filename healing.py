@@ -114,9 +114,6 @@ def sweep(
         str, typer.Option(help="what is protected: example (every entry), user (every person), or both with a comma")
     ] = "example,user",
     seeds: Annotated[int, typer.Option(help="how many seeds, from --seed on; the table has their mean and spread")] = 3,
-    adamw_learning_rate: Annotated[
-        float, typer.Option(help="learning rate of the runs that step by AdamW: without privacy, and with people protected")
-    ] = 0.01,
     out: Annotated[
         Path | None, typer.Option(help="folder for the results instead of runs/<time>-sweep; one that was begun goes on")
     ] = None,
@@ -134,7 +131,7 @@ def sweep(
     from simulation.run import run_folder
     from simulation.standings import ComparisonProgress, show_start
 
-    comparison = prepare_sweep(settings, epsilons=epsilon, units=units, seeds=seeds, adamw_learning_rate=adamw_learning_rate)
+    comparison = prepare_sweep(settings, epsilons=epsilon, units=units, seeds=seeds)
     show_start(console, comparison)
     with ComparisonProgress(console, comparison) as progress:
         standing = run_comparison(comparison, out or run_folder("sweep"), on_progress=progress.update)

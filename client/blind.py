@@ -34,6 +34,8 @@ def draw_keys(order: AdvertiseOrder, settings: RunSettings, home: Home) -> Adver
     This device's number is the one under which its key is registered, whatever the server calls it. A device whose person
     sits the round out says so here, and draws nothing.
     """
+    if home.participation.paused:  # said before it is looked whether this device could: a paused one need not be up to date
+        return Declined("paused", order.round.number)
     _require_agreed(order, settings, home)
     if not takes_part(home.root, run=order.round.run, round=order.round.number):
         return Declined("paused", order.round.number)

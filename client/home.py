@@ -118,10 +118,8 @@ class Home:
             return Identity.from_bytes(file.read())
         except FileNotFoundError:
             raise Refusal(f"'{file.path}' is gone; restore it from a backup, or make a new Home and register it") from None
-        except WrongKey:
-            identity = Identity.from_bytes(file.path.read_bytes())  # of an earlier version, which kept it open; else damaged
-            file.write(identity.to_bytes())
-            return identity
+        except WrongKey:  # a key that somebody put there is no identity either
+            raise Refusal(f"'{file.path}' is damaged; restore it from a backup, or make a new Home and register it") from None
 
     @property
     def register(self) -> Register:

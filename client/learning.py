@@ -23,11 +23,13 @@ from model.weights import Weights
 from privacy.agreement import agreed_form, shared_noise
 from privacy.example_level import train_privately
 from privacy.fixed_point import Integers
-from privacy.label_counts import weighed_classes
+from privacy.label_counts import charged_class_weights
 from privacy.ledger import LedgerDamaged, PrivacyBudgetSpent
 from privacy.plan import PrivacyPlan
 from privacy.randomness import SecureRandom
 from privacy.user_level import clip_update, noise_share
+
+LABEL_COUNTS = "label-counts.json"
 
 
 class OtherBody(Refusal):
@@ -82,9 +84,11 @@ def _learned(order: TrainOrder, settings: RunSettings, home: Home, device: int) 
     class_weights = None
     if plan is not None:
         try:
-            if plan.label_noise:
-                class_weights = weighed_classes(entries.labels, plan, home.ledger, home.cache, run=order.run, round=order.round)
-            home.ledger.charge(plan, run=order.run, round=order.round)  # on disk before anything is computed from the diary
+            if plan.label_noise:  # either way on disk before anything is computed from the diary
+                kept = home.sealed(LABEL_COUNTS)
+                class_weights = charged_class_weights(entries.labels, plan, home.ledger, kept, run=order.run, round=order.round)
+            else:
+                home.ledger.charge(plan, run=order.run, round=order.round)
         except (PrivacyBudgetSpent, LedgerDamaged):
             return Declined("budget", order.round)
     classifier.write(order.model.weights)
@@ -126,7 +130,13 @@ def _plan(order: TrainOrder, settings: RunSettings) -> PrivacyPlan | None:
         raise Refusal(f"the run's privacy is '{settings.privacy}' and the order names no norm to clip the update to; nothing was trained")
     if (order.plan is None) == settings.protects_entries:
         raise Refusal(f"the order's plan and the run's privacy '{settings.privacy}' contradict each other; nothing was trained")
-    return PrivacyPlan(**vars(order.plan)) if order.plan is not None else None
+    plan = PrivacyPlan(**vars(order.plan)) if order.plan is not None else None
+    if plan is not None and bool(plan.label_noise) != (settings.class_weights == "balanced"):
+        raise Refusal(
+            f"the order's label noise is {plan.label_noise:g} and the run's class-weights are '{settings.class_weights}', which contradict "
+            "each other; nothing was trained"
+        )
+    return plan
 
 
 def _may_train(home: Home, plan: PrivacyPlan | None, entries: int) -> bool:

@@ -115,8 +115,10 @@ def joining_lines(register: Register, home: Home, number: int) -> list[str]:
         before = home.register.devices
     except Refusal:  # none yet, or it is damaged and is written anew
         return lines
-    new, gone = sorted(register.devices.keys() - before.keys()), sorted(before.keys() - register.devices.keys())
-    return [*lines, f"since the register of before: new {_numbers(new)}, gone {_numbers(gone)}"]
+    now = register.devices
+    new, gone = sorted(now.keys() - before.keys()), sorted(before.keys() - now.keys())
+    other = sorted(number for number in now.keys() & before.keys() if now[number] != before[number])
+    return [*lines, f"since the register of before: new {_numbers(new)}, gone {_numbers(gone)}, with another key {_numbers(other)}"]
 
 
 def _numbers(numbers: list[int]) -> str:

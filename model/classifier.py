@@ -57,11 +57,20 @@ class EmotionClassifier(nn.Module):
     """Reads one of four emotions from token ids.
 
     ``blocks`` are chained in order; the first ``cut`` are frozen and run without dropout. ``base_digest`` names the body's weights
-    and ``function`` whatever else decides what it computes. Raises nothing of its own.
+    and ``function`` whatever else decides what it computes; ``pretrained`` is said of the body, ``pooled`` of the pooler. Raises
+    nothing of its own.
     """
 
     def __init__(
-        self, blocks: dict[str, nn.Module], tokenizer: Tokenizer, *, base_digest: str, function: str, positions: int, pretrained: bool
+        self,
+        blocks: dict[str, nn.Module],
+        tokenizer: Tokenizer,
+        *,
+        base_digest: str,
+        function: str,
+        positions: int,
+        pretrained: bool = True,
+        pooled: bool = True,
     ) -> None:
         super().__init__()
         self.blocks = nn.ModuleDict(blocks)
@@ -71,6 +80,7 @@ class EmotionClassifier(nn.Module):
         self.cut = 0
         self.positions = positions
         self.pretrained = pretrained
+        self.pooled = pooled
 
     def upper(self) -> nn.Module:
         """The trained blocks as one module, ``(x, mask) -> logits (B, 4)``; parameters keep their names."""
@@ -277,9 +287,12 @@ def build_classifier(name: str, folder: Path, *, dropout: float, seed: int) -> E
         raise Refusal(f"{sizes}; take both from the same model")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SCRATCH_SEED)
-        blocks = (
-            _lstm_blocks(config) if row.body == "lstm" else _bert_blocks(_loaded(_bert(config, folder, dropout), folder), folder, tokenizer)
-        )
+        if row.body == "lstm":
+            blocks, pooled = _lstm_blocks(config), False
+        else:
+            bert = _bert(config, folder, dropout)
+            pooled = _load(bert, folder)
+            blocks = _bert_blocks(bert, folder, tokenizer)
         function = _function(config, row)
         base_digest = _digest(nn.ModuleDict(blocks).state_dict(), function)
         torch.manual_seed(seed)
@@ -292,7 +305,8 @@ def build_classifier(name: str, folder: Path, *, dropout: float, seed: int) -> E
         base_digest=base_digest,
         function=function,
         positions=config.max_position_embeddings,
-        pretrained=pooler is not None,
+        pretrained=row.body != "lstm",
+        pooled=pooled,
     )
 
 
@@ -312,9 +326,7 @@ def outline_classifier(name: str, folder: Path) -> EmotionClassifier:
     del blocks["pooler"]
     with torch.random.fork_rng(devices=[]):
         blocks["head"] = Head(config.hidden_size, 0.0, buckets=_buckets(config, folder))
-    return EmotionClassifier(
-        blocks, tokenizer, base_digest="", function=_function(config, row), positions=config.max_position_embeddings, pretrained=True
-    )
+    return EmotionClassifier(blocks, tokenizer, base_digest="", function=_function(config, row), positions=config.max_position_embeddings)
 
 
 def source_of(name: str) -> str:
@@ -353,12 +365,12 @@ def _bert(config: BertConfig, folder: Path, dropout: float) -> BertModel:
         raise Refusal(f"the config.json in '{folder}' describes no body that can be built ({type(error).__name__})") from None
 
 
-def _loaded(bert: BertModel, folder: Path) -> BertModel:
+def _load(bert: BertModel, folder: Path) -> bool:
+    """Whether a pooler was among the weights of the folder, which ``bert`` has now."""
     weights = next((folder / name for name in (SAFETENSORS, PICKLE) if (folder / name).is_file()), None)
     if weights is None:
         raise Refusal(f"'{folder}' has no {SAFETENSORS} or {PICKLE}; put the weights there, {WAY_OUT}")
-    _load_body(bert, read_tensors(weights), folder)
-    return bert
+    return _load_body(bert, read_tensors(weights), folder)
 
 
 def _bert_blocks(bert: BertModel, folder: Path, tokenizer: Tokenizer) -> dict[str, nn.Module]:
@@ -382,10 +394,10 @@ def _lstm_blocks(config: BertConfig) -> dict[str, nn.Module]:
     }
 
 
-def _load_body(bert: BertModel, state: dict[str, Tensor], folder: Path) -> None:
+def _load_body(bert: BertModel, state: dict[str, Tensor], folder: Path) -> bool:
     """Load a body's weights whatever head they carry; refuse a file that lacks a part of the body, or holds more of one.
 
-    A body saved without a pooler, as masked language models are, keeps the one drawn from the scratch seed.
+    A body saved without a pooler, as masked language models are, keeps the one drawn from the scratch seed: then false.
     """
     named = {_present_name(key): value.float() for key, value in state.items()}
     own = bert.state_dict()
@@ -398,6 +410,7 @@ def _load_body(bert: BertModel, state: dict[str, Tensor], folder: Path) -> None:
     if more:
         raise Refusal(f"the weights in '{folder}' hold '{min(more)}' and its config.json has no such part; take both from one model")
     bert.load_state_dict(own | {key: named[key] for key in own if key in named})
+    return not optional
 
 
 COUNTED = ("embeddings.position_ids", "embeddings.token_type_ids")

@@ -84,7 +84,7 @@ def train(
         torch.manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
         for step, rows in enumerate(batches):
             for group in optimizer.param_groups:
-                group["lr"] = settings.learning_rate * min(1.0, (step + 1) / rising)
+                group["lr"] = settings.peak_learning_rate * min(1.0, (step + 1) / rising)
             optimizer.zero_grad(set_to_none=True)
             gradient(rows)
             optimizer.step()
@@ -95,8 +95,8 @@ def train(
 def _optimizer(classifier: EmotionClassifier, settings: RunSettings) -> torch.optim.Optimizer:
     parameters = list(classifier.trainable().values())
     if settings.plain_descent:
-        return torch.optim.SGD(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay)
-    return torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
+        return torch.optim.SGD(parameters, lr=settings.peak_learning_rate, weight_decay=settings.weight_decay)
+    return torch.optim.AdamW(parameters, lr=settings.peak_learning_rate, weight_decay=settings.weight_decay, fused=True)
 
 
 class MeanGradient:

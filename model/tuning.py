@@ -58,8 +58,11 @@ def tune(classifier: EmotionClassifier, tuning: str, *, seed: int) -> EmotionCla
     elif tuning in ("head", "probe"):
         classifier.cut = names.index("head")
         if tuning == "probe":
-            if not classifier.pretrained:
-                raise Refusal("tuning 'probe' leaves the pooler as it was pretrained, and an LSTM's was not; use --tuning full, or head")
+            if not classifier.pooled:
+                raise Refusal(
+                    "tuning 'probe' leaves the pooler as it was pretrained, and this model brings none (an LSTM has none, "
+                    "nor have weights saved without one); use --tuning head, or full"
+                )
             head: Any = classifier.blocks["head"]
             head.pooler.requires_grad_(False)
     elif tuning.startswith("top"):

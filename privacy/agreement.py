@@ -23,7 +23,7 @@ def user_plan(settings: RunSettings) -> UserPlan:
         epsilon=settings.user_epsilon,
         delta=settings.user_delta,
         rounds=settings.planned_rounds,
-        clip_norm=settings.update_clip,
+        clip_norm=settings.largest_update,
         clients=settings.clients,
         clients_per_round=settings.clients_per_round,
         sampling=_sampling(settings),
@@ -47,4 +47,4 @@ def agreed_form(settings: RunSettings) -> FixedPoint:
     """What a masked update is encoded with: no coordinate is larger than the whole update may be, and its noise."""
     if settings.protects_people:
         return shared_noise(settings).form
-    return FixedPoint(settings.update_clip, settings.clients_per_round)
+    return FixedPoint(settings.largest_update, settings.clients_per_round)

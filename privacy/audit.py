@@ -126,7 +126,7 @@ PLAIN, PRIVATE = PlainDevice(), PrivateDevice()
 
 def protections(settings: RunSettings) -> tuple[Protection, ...]:
     """Those of the product, at the settings' budgets and clip norms; encryption where TenSEAL is installed."""
-    clip = settings.update_clip
+    clip = settings.largest_update
     readers = "readers of the published model who know every other update"
     ciphertext = "the server, of one device's ciphertext (whatever its size; a round refuses more than 20 MB)"
     encryption = (Protection("encrypted", ciphertext, PLAIN, lambda update: encrypted(update, settings)),) if find_spec("tenseal") else ()
@@ -142,7 +142,7 @@ def protections(settings: RunSettings) -> tuple[Protection, ...]:
 
 def published(update: Weights, settings: RunSettings) -> Weights:
     """What a user-level release shows of one device, when every other update is known and taken away."""
-    return released([clip_update(update, settings.update_clip).update], user_plan(settings), SecureRandom()).scale(
+    return released([clip_update(update, settings.largest_update).update], user_plan(settings), SecureRandom()).scale(
         settings.clients_per_round
     )
 
@@ -156,14 +156,14 @@ def masked(update: Weights, settings: RunSettings) -> Weights:
     dealt = [share(secrets, advertisements, registered) for _, secrets in drawn]
     sealed = {dealer: shares.sealed[0] for dealer, (shares, _) in enumerate(dealt) if dealer != 0}
     form = _form_of_few(settings)
-    vector, _ = mask(dealt[0][1], sealed, form.encode(clip_update(update, settings.update_clip).update))
+    vector, _ = mask(dealt[0][1], sealed, form.encode(clip_update(update, settings.largest_update).update))
     return form.decode(centred(vector.values), update.shapes)
 
 
 def encrypted(update: Weights, settings: RunSettings) -> Weights:
     """One device's ciphertext of an encrypted round, of as few devices as there may be, read as numbers by somebody without the key."""
     form, key = _form_of_few(settings), SumKey.create()
-    values = form.encode(clip_update(update, settings.update_clip).update)
+    values = form.encode(clip_update(update, settings.largest_update).update)
     sums = SumForm(key.digest, len(values), FEWEST_ASKED, budget_mb=math.inf)
     return form.decode(read_without_key(key.encrypt(values, sums), sums), update.shapes)
 
@@ -359,7 +359,7 @@ class Subject:
         """What is seen of the update of a device whose diary are the examples from ``start`` to ``end``."""
         update, steps = self._update(way.device, start, end, settings)
         rising = max(1, round(settings.warmup * steps))
-        rates = tuple(settings.learning_rate * min(1.0, (step + 1) / rising) for step in range(steps))
+        rates = tuple(settings.peak_learning_rate * min(1.0, (step + 1) / rising) for step in range(steps))
         key = (start, end, settings.local_epochs, settings.max_tokens)
         if key not in self._seen:
             self._seen[key] = way.seen(update)

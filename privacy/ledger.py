@@ -110,26 +110,21 @@ class Ledger:
         """Epsilon of all charges together at the device's delta."""
         return composed_epsilon(self._totals(self.charges()), delta=self.delta)
 
-    def charge(self, plan: PrivacyPlan, *, run: str, round: int) -> float:
+    def charge(self, plan: PrivacyPlan, *, run: str, round: int, counts_labels: bool = False) -> float:
         """Write one round's cost to disk and give the epsilon spent with it; call it before training.
 
-        What it raises is :meth:`charge_label_counts`' too.
-
+        With ``counts_labels`` the cost of counting this device's labels once is in it: both, or neither.
         Raises :class:`PrivacyBudgetSpent`, and writes nothing, if the total would pass the limit. A round charged twice
         (a device that crashed and was asked again) costs twice: its first result may have left.
         """
-        return self._charge(plan, Charge(run, round, plan.noise_multiplier, plan.sampling_rate, plan.steps_per_round))
-
-    def charge_label_counts(self, plan: PrivacyPlan, *, run: str, round: int) -> float:
-        """The same for counting this device's labels once; call it before they are counted."""
-        return self._charge(plan, Charge(run, round, *plan.label_counting, steps=1))
-
-    def _charge(self, plan: PrivacyPlan, charge: Charge) -> float:
+        charged = [Charge(run, round, plan.noise_multiplier, plan.sampling_rate, plan.steps_per_round)]
+        if counts_labels:
+            charged.insert(0, Charge(run, round, *plan.label_counting, steps=1))
         if not plan.delta <= self.delta * (1 + 1e-9):
             raise Refusal(f"the round's delta is {plan.delta:g} and this device accepts at most {self.delta:g}; lower the run's delta")
         with self._file.lock():
             before = self.charges()
-            after = (*before, charge)
+            after = (*before, *charged)
             if len(self._totals(after)) > MOST_MECHANISMS:
                 raise Refusal(
                     f"this would be the ledger's {len(self._totals(after))}th kind of step; keep noise multiplier and sampling rate"

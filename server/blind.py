@@ -107,7 +107,7 @@ class BlindAveraging(FederatedAveraging, ABC):
 
     @property
     def _update_clip(self) -> float:
-        return self._settings.update_clip
+        return self._settings.largest_update
 
     def _to_train(self, grid: Grid, round: int) -> list[int]:
         if self._ledger is not None and self._noise is not None:

@@ -28,12 +28,15 @@ def register(
     All of them or none. Hand the new register.json to every device's person, and tell them its fingerprint some other way.
     """
     _require_servers(home)
+    entered: list[int] = []
     with locked(home / "register.lock"):
         grown = read_register(home / FILE) if (home / FILE).exists() else Register()
         for line in _each_line(lines):
             grown = grown.with_device(registered_key(line))
-            typer.echo(f"device {grown.given - 1}: {_key(grown, grown.given - 1)}")
+            entered.append(grown.given - 1)
         write_register(home / FILE, grown)
+    for number in entered:
+        typer.echo(f"device {number}: {_key(grown, number)}")
     _show(grown, home)
 
 
@@ -50,6 +53,7 @@ def devices(home: HomeOption) -> None:
 def unregister(number: Annotated[int, typer.Argument(help="number of the device")], home: HomeOption) -> None:
     """Take a device out of the register; its number is not given again. Every other device must join the new register."""
     _require_servers(home)
+    read_register(home / FILE)  # a folder without one is refused as it is, and no lock is left in it
     with locked(home / "register.lock"):
         left = read_register(home / FILE).without(number)
         write_register(home / FILE, left)

@@ -96,7 +96,7 @@ class AdaptiveClipFile:
 
     def __init__(self, folder: Path, settings: RunSettings) -> None:
         self._path = folder / "clip.json"
-        begun = AdaptiveClip(clip_norm=settings.update_clip, quantile=settings.clip_quantile)
+        begun = AdaptiveClip(clip_norm=settings.largest_update, quantile=settings.clip_quantile)
         self.state = AdaptiveClip.from_json(self._path.read_text()) if self._path.exists() else begun
 
     def advance(self, within: float) -> None:

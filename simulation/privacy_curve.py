@@ -90,29 +90,20 @@ class Point:
         return self.row.contestant.settings
 
 
-ADAMW_LEARNING_RATE = 0.01
-"""Of the runs without privacy, and with people protected; on KOTE-4 a macro-F1 of 0.596, where 0.03 gave 0.576 (30 people, one seed)."""
-
-
 def prepare_sweep(
     settings: RunSettings,
     *,
     epsilons: str = DEFAULT_EPSILONS,
     units: str = DEFAULT_UNITS,
     seeds: int = 3,
-    adamw_learning_rate: float = ADAMW_LEARNING_RATE,
 ) -> Comparison:
-    """Every run that is asked for, checked; its privacy and epsilons win over the settings'. Nothing is on disk yet.
-
-    Runs whose devices step by AdamW have ``adamw_learning_rate``, since one rate for it and for plain descent suits neither.
-    """
+    """Every run that is asked for, checked; its privacy and epsilons win over the settings'. Nothing is on disk yet."""
     asked, asked_units = _epsilons(epsilons), _units(units)
     shared = replace(settings, privacy="none")
     splits = splits_of(shared, seeds)
     [plain] = contestants_of(shared.model, (FEDERATED,), (shared.dropout,), shared)
     swept = [plain.settings] if math.inf in asked else []
     swept += [_private(plain.settings, unit, epsilon) for unit in asked_units for epsilon in asked if math.isfinite(epsilon)]
-    swept = [one if one.plain_descent else replace(one, learning_rate=adamw_learning_rate) for one in swept]
     for one in swept:
         prepare(one)  # whether so small an epsilon can be had, and whether the plan covers the largest diary
     for seed in list(splits)[1:]:

@@ -141,6 +141,10 @@ def _entry_promise(settings: RunSettings, folder: Path) -> Promise:
     ledgers = [Home(virtual_home(people_folder(folder), number)).ledger for number in range(settings.clients)]
     # Devices that took part equally often spent alike; the largest ledger is the one that is told of.
     most = max((total_steps(_mechanisms(ledger)) for ledger in ledgers), key=lambda steps: composed_epsilon(steps, delta=plan.delta))
+    mechanism = (plan.noise_multiplier, plan.sampling_rate)
+    steps = most.get(mechanism, 0)
+    if plan.label_noise and steps and plan.label_counting == mechanism:  # then the one count is among them
+        steps -= 1
     counted = f", and one count of labels (noise {plan.label_noise:g})" if plan.label_noise else ""
     return Promise(
         unit="any single diary entry",
@@ -151,7 +155,7 @@ def _entry_promise(settings: RunSettings, folder: Path) -> Promise:
         mechanism=f"Poisson-subsampled Gaussian{counted}",
         noise_multiplier=plan.noise_multiplier,
         sampling_rate=plan.sampling_rate,
-        steps=most.get((plan.noise_multiplier, plan.sampling_rate), 0),
+        steps=steps,
         delta=plan.delta,
         accountant="PRV upper bound (Gopi et al. 2021), add or remove one entry; the largest of all people's ledgers",
         spent=max(ledger.spent() for ledger in ledgers),

@@ -80,7 +80,6 @@ class OnnxEngine:
             base_digest=manifest.base_digest,
             function=outline.function,
             positions=outline.positions,
-            pretrained=True,
         )
 
     def __call__(self, texts: Sequence[str]) -> Probabilities:

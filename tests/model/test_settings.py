@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.refusal import Refusal
-from model.settings import RunSettings
+from model.settings import LAYERS_LEARNING_RATE, LSTM_LEARNING_RATE, SGD_LEARNING_RATE, RunSettings
 
 TABLE: dict[str, Any] = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["tool"]["flwr"]["app"]["config"]
 FIELDS = dataclasses.fields(RunSettings)
@@ -49,12 +49,10 @@ BAD_VALUES: list[tuple[str, Any]] = [
     *(
         (name, bad)
         for name in (
-            "learning_rate",
             "gradient_clip",
             "dirichlet_alpha",
             "clip_norm",
             "update_norm_limit",
-            "update_clip",
             "user_epsilon",
             "epsilon",
             "server_learning_rate",
@@ -62,6 +60,7 @@ BAD_VALUES: list[tuple[str, Any]] = [
         for bad in (0.0, -1.0, 2e9)
     ),
     *((name, bad) for name in ("delta", "user_delta") for bad in (0.0, -1e-4, 0.2)),
+    *((name, bad) for name in ("learning_rate", "update_clip") for bad in (-1.0, 2e9)),
     *(("clip_quantile", bad) for bad in (-0.1, 1.0)),
     *(
         (name, "no such choice")
@@ -126,6 +125,26 @@ def test_the_ends_of_a_range_are_allowed(name: str, good: Any) -> None:
 )  # fmt: skip
 def test_a_client_takes_plain_steps_under_example_level_privacy_unless_told_otherwise(privacy: str, optimizer: str, plain: bool) -> None:
     assert RunSettings(privacy=privacy, optimizer=optimizer).plain_descent is plain
+
+
+@pytest.mark.parametrize(
+    ("options", "rate"),
+    [
+        ({"learning_rate": 0.5}, 0.5), ({"learning_rate": 0.5, "privacy": "none"}, 0.5), ({}, SGD_LEARNING_RATE),
+        ({"privacy": "none"}, 1e-2), ({"privacy": "user"}, 1e-2), ({"optimizer": "adamw"}, 1e-2),
+        ({"optimizer": "sgd", "privacy": "none"}, SGD_LEARNING_RATE),
+        ({"privacy": "none", "tuning": "full"}, 3e-4), ({"privacy": "none", "tuning": "top3"}, LAYERS_LEARNING_RATE),
+        ({"privacy": "none", "tuning": "full", "model": "lstm"}, LSTM_LEARNING_RATE),
+    ],
+)  # fmt: skip
+def test_a_learning_rate_that_is_not_given_suits_what_is_trained(options: dict[str, Any], rate: float) -> None:
+    assert RunSettings(**options).peak_learning_rate == rate
+
+
+def test_an_update_s_clip_that_is_not_given_follows_what_it_is_for() -> None:
+    assert RunSettings(privacy="both", aggregation="masked").largest_update == 1.0
+    assert RunSettings(aggregation="masked").largest_update == 64.0
+    assert RunSettings(aggregation="masked", update_clip=0.5).largest_update == 0.5
 
 
 @pytest.mark.parametrize("key", ["learning_rate", "epsilom", ""])

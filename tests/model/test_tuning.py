@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import stat
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from model.classifier import Chain, EmotionClassifier, build_classifier
@@ -132,9 +133,15 @@ def test_frozen_parameters_do_not_even_get_a_gradient() -> None:
     assert {name for name, parameter in classifier.blocks.named_parameters() if parameter.grad is not None} == set(classifier.trainable())
 
 
-def test_a_probe_needs_a_pretrained_pooler() -> None:
-    with pytest.raises(Refusal, match="an LSTM's was not; use --tuning full, or head"):
-        tuned("probe", "lstm")
+def test_a_probe_needs_a_pretrained_pooler(tmp_path: Path) -> None:
+    """Weights saved without one, as masked language models are, get a random one, which a head trains and a probe would freeze."""
+    shutil.copytree(COMPACT, tmp_path, dirs_exist_ok=True)
+    weights = load_file(COMPACT / "model.safetensors")
+    save_file({name: tensor for name, tensor in weights.items() if "pooler" not in name}, tmp_path / "model.safetensors")
+    assert tuned_classifier(settings_for("head"), tmp_path).trainable()
+    for model, folder in (("lstm", COMPACT), ("compact", tmp_path)):
+        with pytest.raises(Refusal, match=r"this model brings none .* use --tuning head, or full"):
+            tuned_classifier(settings_for("probe", model), folder)
 
 
 def test_an_unknown_tuning_is_refused_with_the_known_ones() -> None:

@@ -11,14 +11,17 @@ import pytest
 import torch
 from dp_accounting import dp_event  # type: ignore[import-untyped]
 from dp_accounting.pld import pld_privacy_accountant  # type: ignore[import-untyped]
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from scipy import stats
 from sklearn.utils.class_weight import compute_class_weight
 
 from model.settings import RunSettings
 from privacy import label_counts
-from privacy.label_counts import LEAST_SHARE, noised_counts, weighed_classes, weights_of_counts
+from privacy.label_counts import KEPT, LEAST_SHARE, charged_class_weights, noised_counts, weights_of_counts
 from privacy.ledger import Ledger, PrivacyBudgetSpent
-from privacy.plan import LABEL_SHARE, PrivacyPlan, calibrated
+from privacy.plan import LABEL_SHARE, PrivacyPlan, calibrated, composed_epsilon
 from privacy.randomness import SecureRandom
 
 KEY = bytes(range(32))
@@ -35,8 +38,32 @@ def ledger(tmp_path: Path) -> Ledger:
     return Ledger(tmp_path / "ledger.json", limit=8.0, delta=1e-4)
 
 
-def weighed(plan: PrivacyPlan, ledger: Ledger, folder: Path, *, run: str = "run", round: int = 1) -> torch.Tensor:
-    return weighed_classes(LABELS, plan, ledger, folder, run=run, round=round)
+class Kept:
+    """Where a device keeps its counts, without the seal."""
+
+    content: bytes | None = None
+
+    def read(self) -> bytes:
+        if self.content is None:
+            raise FileNotFoundError
+        return self.content
+
+    def write(self, content: bytes) -> None:
+        self.content = content
+
+
+@pytest.fixture
+def kept() -> Kept:
+    return Kept()
+
+
+def weighed(plan: PrivacyPlan, ledger: Ledger, kept: Kept, *, run: str = "run", round: int = 1) -> torch.Tensor:
+    return charged_class_weights(LABELS, plan, ledger, kept, run=run, round=round)
+
+
+def counted(plan: PrivacyPlan, ledger: Ledger) -> int:
+    """How many label counts the ledger has."""
+    return sum((charge.noise_multiplier, charge.sampling_rate) == plan.label_counting for charge in ledger.charges())
 
 
 # the mechanism
@@ -67,9 +94,12 @@ def test_without_noise_the_weights_are_those_of_scikit_learn() -> None:
     np.testing.assert_allclose(weights_of_counts(torch.bincount(LABELS).double()).numpy(), theirs, rtol=1e-6)
 
 
-def test_no_count_however_small_weighs_its_class_without_bound() -> None:
-    weights = weights_of_counts(torch.tensor([60.0, -8.0, 0.001, 40.0], dtype=torch.float64))
-    assert float(weights.max()) == pytest.approx(1 / (4 * LEAST_SHARE))
+@given(arrays(np.float64, 4, elements=st.floats(-1e6, 1e6)))
+def test_no_noise_weighs_a_class_without_bound_or_silences_it(counts: np.ndarray) -> None:  # type: ignore[type-arg]
+    weights = weights_of_counts(torch.from_numpy(counts)).double()
+    assert 1 / 4 <= float(weights.min()) <= 1 + 1e-6
+    assert float(weights.max()) <= 1 / (4 * LEAST_SHARE) + 1e-6
+    assert all(weights[i] >= weights[j] for i in range(4) for j in range(4) if counts[i] <= counts[j])  # rarer weighs no less
 
 
 # what it costs
@@ -92,46 +122,65 @@ def test_counting_takes_its_share_of_the_signal_and_no_more(plan: PrivacyPlan) -
     assert plan.noise_multiplier / alone.noise_multiplier == pytest.approx(math.sqrt(1 + LABEL_SHARE), abs=4e-3)
 
 
-def test_the_labels_of_a_run_are_counted_and_charged_once(plan: PrivacyPlan, ledger: Ledger, tmp_path: Path) -> None:
-    first = weighed(plan, ledger, tmp_path)
-    assert torch.equal(weighed(plan, ledger, tmp_path, round=2), first)
-    assert [(charge.noise_multiplier, charge.sampling_rate, charge.steps) for charge in ledger.charges()] == [(plan.label_noise, 1.0, 1)]
-
-
-def test_another_run_or_another_noise_counts_anew_and_pays_again(plan: PrivacyPlan, ledger: Ledger, tmp_path: Path) -> None:
-    weighed(plan, ledger, tmp_path)
-    weighed(plan, ledger, tmp_path, run="another")
-    weighed(replace(plan, label_noise=20.0), ledger, tmp_path, run="another")
-    assert len(ledger.charges()) == 3
-    assert len(list(tmp_path.glob("label-counts-*"))) == 1
-
-
-@pytest.mark.parametrize("damage", [b"", b"{", b"[1, 2]", b"[1, 2, 3, NaN]", b'["a", 1, 2, 3]'])
-def test_counts_that_cannot_be_read_are_drawn_and_paid_again(plan: PrivacyPlan, ledger: Ledger, tmp_path: Path, damage: bytes) -> None:
-    weighed(plan, ledger, tmp_path)
-    [path] = tmp_path.glob("label-counts-*")
-    path.write_bytes(damage)
-    assert bool(weighed(plan, ledger, tmp_path).isfinite().all())
-    assert len(ledger.charges()) == 2
-
-
-def test_what_the_budget_does_not_cover_is_never_counted(plan: PrivacyPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    poor = Ledger(tmp_path / "ledger.json", limit=0.01, delta=1e-4)
-    monkeypatch.setattr(label_counts, "noised_counts", lambda *_: pytest.fail("the labels were counted"))
-    with pytest.raises(PrivacyBudgetSpent):
-        weighed(plan, poor, tmp_path)
-    assert not list(tmp_path.glob("label-counts-*"))
-
-
-def test_a_crash_between_charge_and_file_over_counts(
-    plan: PrivacyPlan, ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_labels_of_a_run_are_counted_and_charged_once_however_its_rounds_and_another_s_take_turns(
+    plan: PrivacyPlan, ledger: Ledger, kept: Kept
 ) -> None:
-    def crashed(path: Path, content: bytes) -> None:
-        raise KeyboardInterrupt
+    ledger.limit = 100.0
+    first, other = weighed(plan, ledger, kept), weighed(plan, ledger, kept, run="another")
+    for round in range(2, 5):
+        assert torch.equal(weighed(plan, ledger, kept, round=round), first)
+        assert torch.equal(weighed(plan, ledger, kept, run="another", round=round), other)
+    assert counted(plan, ledger) == 2
+    assert len(ledger.charges()) == 2 + 8
 
-    with monkeypatch.context() as broken:
-        broken.setattr(label_counts, "write_durably", crashed)
-        with pytest.raises(KeyboardInterrupt):
-            weighed(plan, ledger, tmp_path)
-    weighed(plan, ledger, tmp_path)
-    assert len(ledger.charges()) == 2
+
+def test_another_noise_counts_anew_and_pays_again(plan: PrivacyPlan, ledger: Ledger, kept: Kept) -> None:
+    weighed(plan, ledger, kept)
+    louder = replace(plan, label_noise=20.0)
+    weighed(louder, ledger, kept)
+    assert (counted(plan, ledger), counted(louder, ledger)) == (1, 1)
+
+
+def test_a_device_of_many_runs_keeps_the_newest_counts(plan: PrivacyPlan, ledger: Ledger, kept: Kept) -> None:
+    ledger.limit = 1e4
+    for number in range(KEPT + 1):
+        weighed(plan, ledger, kept, run=str(number))
+    weighed(plan, ledger, kept, run=str(KEPT), round=2)
+    assert counted(plan, ledger) == KEPT + 1
+    weighed(plan, ledger, kept, run="0", round=2)
+    assert counted(plan, ledger) == KEPT + 2
+
+
+@pytest.mark.parametrize(
+    "damage", [b"", b"{", b"[1, 2]", b'{"a": [1, 2, 3]}', b'{"a": [1, 2, 3, NaN]}', b'{"a": ["b", 1, 2, 3]}', b'{"a": 1}']
+)
+def test_counts_that_cannot_be_read_are_drawn_and_paid_again(plan: PrivacyPlan, ledger: Ledger, kept: Kept, damage: bytes) -> None:
+    weighed(plan, ledger, kept)
+    kept.content = damage
+    assert bool(weighed(plan, ledger, kept).isfinite().all())
+    assert counted(plan, ledger) == 2
+
+
+def test_a_round_that_the_budget_does_not_cover_costs_nothing_and_counts_nothing(
+    plan: PrivacyPlan, tmp_path: Path, kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The count alone would fit: it is the two together that are refused."""
+    together = plan.epsilon(1)
+    poor = Ledger(tmp_path / "ledger.json", limit=together - 1e-3, delta=1e-4)
+    assert composed_epsilon({plan.label_counting: 1}, delta=1e-4) < poor.limit
+    monkeypatch.setattr(label_counts, "noised_counts", lambda *_: pytest.fail("the labels were counted"))
+    for run in ("one", "two", "three"):
+        with pytest.raises(PrivacyBudgetSpent):
+            weighed(plan, poor, kept, run=run)
+    assert (poor.charges(), poor.spent(), kept.content) == ((), 0.0, None)
+
+
+def test_a_crash_between_charge_and_file_over_counts(plan: PrivacyPlan, ledger: Ledger, kept: Kept) -> None:
+    class Broken(Kept):
+        def write(self, content: bytes) -> None:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        weighed(plan, ledger, Broken())
+    weighed(plan, ledger, kept)
+    assert counted(plan, ledger) == 2

@@ -61,11 +61,11 @@ def test_every_row_is_the_run_that_its_unit_and_its_epsilon_ask(finished: Standi
     assert [cell.task.settings for cell in finished.cells] == [
         replace(base, seed=seed, **private)  # type: ignore[arg-type]
         for private in (
-            {"privacy": "none", "learning_rate": 0.01},
+            {"privacy": "none"},
             {"privacy": "example", "epsilon": 8.0},
             {"privacy": "example", "epsilon": 2.0},
-            {"privacy": "user", "user_epsilon": 8.0, "learning_rate": 0.01},
-            {"privacy": "user", "user_epsilon": 2.0, "learning_rate": 0.01},
+            {"privacy": "user", "user_epsilon": 8.0},
+            {"privacy": "user", "user_epsilon": 2.0},
         )
         for seed in (7, 8)
     ]
