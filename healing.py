@@ -121,7 +121,8 @@ def sweep(
 ) -> None:
     """Run the same federation at several privacy budgets, and print what each keeps of the run without privacy.
 
-    All runs share the settings below but for privacy and epsilon. Finished runs are kept: Ctrl-C or a crash loses one,
+    All runs share the settings below but for privacy and epsilon; a learning rate is that of the runs that protect entries, if there
+    are any, since AdamW, by which the others step, needs another. Finished runs are kept: Ctrl-C or a crash loses one,
     and the same command with --out FOLDER goes on. Results: sweep.md, sweep.json and the curve, sweep.svg.
     """
     settings = RunSettings(**options)

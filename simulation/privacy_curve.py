@@ -97,13 +97,19 @@ def prepare_sweep(
     units: str = DEFAULT_UNITS,
     seeds: int = 3,
 ) -> Comparison:
-    """Every run that is asked for, checked; its privacy and epsilons win over the settings'. Nothing is on disk yet."""
+    """Every run that is asked for, checked; its privacy and epsilons win over the settings'. Nothing is on disk yet.
+
+    No one learning rate suits both plain steps and AdamW's: where some runs take the one and some the other, a rate that is given
+    is that of the plain steps, and the others have their own.
+    """
     asked, asked_units = _epsilons(epsilons), _units(units)
     shared = replace(settings, privacy="none")
     splits = splits_of(shared, seeds)
     [plain] = contestants_of(shared.model, (FEDERATED,), (shared.dropout,), shared)
     swept = [plain.settings] if math.inf in asked else []
     swept += [_private(plain.settings, unit, epsilon) for unit in asked_units for epsilon in asked if math.isfinite(epsilon)]
+    if any(one.plain_descent for one in swept):
+        swept = [one if one.plain_descent else replace(one, learning_rate=0.0) for one in swept]
     for one in swept:
         prepare(one)  # whether so small an epsilon can be had, and whether the plan covers the largest diary
     for seed in list(splits)[1:]:

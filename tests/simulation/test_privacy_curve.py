@@ -56,6 +56,14 @@ def exact_epsilon(noise: float, times: int, delta: float) -> float:
     return float(brentq(excess, 0.0, 100.0))
 
 
+def test_a_learning_rate_is_that_of_the_runs_that_it_suits(finished: Standing) -> None:
+    settings = replace(finished.comparison.settings, learning_rate=0.5)
+    mixed = prepare_sweep(settings, epsilons="inf,8", units="example", seeds=1).contestants
+    assert [one.settings.learning_rate for one in mixed] == [0.0, 0.5]
+    alike = prepare_sweep(settings, epsilons="inf,8", units="user", seeds=1).contestants
+    assert [one.settings.learning_rate for one in alike] == [0.5, 0.5]
+
+
 def test_every_row_is_the_run_that_its_unit_and_its_epsilon_ask(finished: Standing) -> None:
     base = finished.comparison.settings
     assert [cell.task.settings for cell in finished.cells] == [
