@@ -118,6 +118,60 @@ def test_a_failing_server_and_none_are_said_kindly_and_the_next_try_works(opened
     watched.complaints.clear()
 
 
+def opened_rest(page: Any) -> Any:
+    """The diary's first entry with everything that may be done to it."""
+    page.locator("#entries summary").first.click()
+    card = page.locator("#entries article").first
+    card.get_by_text("더 보기").click()
+    return card
+
+
+def test_never_train_on_this_is_ticked_only_if_it_was_stored(served: Any, opened: Callable[..., Any]) -> None:
+    watched = opened("/diary")
+    page = watched.page
+    card = opened_rest(page)
+    number = int(card.get_attribute("data-number"))
+    teaches = served.home.diary.entry(number).teaches
+    box = card.get_by_label("이 글로는 학습하지 않기")
+    expect(box).to_be_checked(checked=not teaches)
+    page.route("**/v1/entries/*", lambda route: route.fulfill(status=503, content_type="application/problem+json", body="{}"))
+    box.click()
+    expect(page.locator("#status")).to_contain_text("이 글의 설정은 그대로예요")
+    expect(page.get_by_role("alert")).to_contain_text("이 기기가 잠시 말을 듣지 않아요")
+    expect(box).to_be_checked(checked=not teaches)
+    expect(box).to_be_focused()
+    page.unroute("**/v1/entries/*")
+    assert served.home.diary.entry(number).teaches == teaches
+    assert all("503" in complaint for complaint in watched.complaints)
+    watched.complaints.clear()
+
+
+def test_enter_in_the_date_keeps_an_edit_and_a_failed_one_is_there_for_the_next_try(served: Any, opened: Callable[..., Any]) -> None:
+    watched = opened("/diary")
+    page = watched.page
+    card, dialog, text = opened_rest(page), page.get_by_role("dialog"), "엔터를 눌러도 사라지지 않는 글"
+    number = int(card.get_attribute("data-number"))
+    page.route("**/v1/entries/*", lambda route: route.fulfill(status=503, content_type="application/problem+json", body="{}"))
+    card.get_by_role("button", name="고치기").click()
+    dialog.get_by_label("일기").fill(text)
+    dialog.get_by_label("날짜").press("Enter")
+    expect(page.get_by_role("alert")).to_contain_text("이 기기가 잠시 말을 듣지 않아요")
+    page.unroute("**/v1/entries/*")
+    card.get_by_role("button", name="고치기").click()
+    expect(dialog.get_by_label("일기")).to_have_value(text)
+    dialog.get_by_label("날짜").press("Enter")
+    expect(card.locator(".text")).to_have_text(text)
+    assert served.home.diary.entry(number).text == text
+
+    card.get_by_role("button", name="고치기").click()
+    dialog.get_by_label("일기").fill("마음이 바뀌었다")
+    dialog.get_by_role("button", name="그만두기").click()
+    expect(dialog).to_have_count(0)
+    assert served.home.diary.entry(number).text == text
+    assert all("503" in complaint for complaint in watched.complaints)
+    watched.complaints.clear()
+
+
 def forms(text: str) -> tuple[bytes, ...]:
     """How a browser may write a text down."""
     return text.encode(), text.encode("utf-16-le"), json.dumps(text)[1:-1].encode()
