@@ -121,6 +121,16 @@ def test_going_back_to_the_model_before(served: Any, opened: Callable[..., Any])
     expect(model.locator(".sentence")).not_to_contain_text(f"{newest}판")
 
 
+def test_the_first_model_came_with_the_program_and_a_newer_ones_day_is_this_devices(opened: Callable[..., Any]) -> None:
+    page = opened("/privacy", zone="Asia/Seoul").page
+    told = page.request.get("/v1/model").json() | {"created": "2026-03-01T15:30:00+00:00"}
+    page.route("**/v1/model", lambda route: route.fulfill(content_type="application/json", body=json.dumps(told)))
+    for version, said in ((1, "1판 · 프로그램과 함께 왔어요"), (2, "2판 · 3월 2일 월요일에 도착")):
+        told["version"] = version
+        page.reload()
+        expect(page.locator("#model .sentence")).to_have_text(said)
+
+
 def test_pausing_is_on_disk_at_once_and_shows_after_a_reload(served: Any, opened: Callable[..., Any]) -> None:
     page = opened("/privacy").page
     page.get_by_label("학습 쉬기").check()
@@ -147,6 +157,25 @@ def test_what_left_is_listed_with_its_bytes_its_protection_and_its_cost(served: 
         "bar => bar.getBoundingClientRect().width / bar.parentElement.getBoundingClientRect().width"
     )
     assert width == pytest.approx(spent / 8, abs=0.01)
+
+
+def test_what_the_page_says_leaves_follows_the_devices_own_policy(served: Any, opened: Callable[..., Any]) -> None:
+    page = opened("/privacy").page
+    leaves, budget = page.locator("#sent .leaves"), page.locator("#budget")
+    expect(leaves).to_contain_text("글 하나가 드러나지 않게 이 기기에서 흐린 뒤")
+    expect(leaves).to_contain_text("열쇠와 열쇠 조각")
+    expect(leaves).not_to_contain_text("보호 없는")
+    expect(budget).to_contain_text("다 쓰면 이 기기는 더 이상 학습에 참여하지 않고")
+    policy = served.home.root / "device.json"
+    before = policy.read_text()
+    policy.write_text(json.dumps(json.loads(before) | {"allow_unprotected": True}))
+    page.reload()
+    expect(leaves).to_contain_text("흐리지 않은 채로 나가요")
+    expect(leaves).to_contain_text("몇 번 맞고 틀렸는지 센 숫자")
+    expect(leaves).not_to_contain_text("드러나지 않게")
+    expect(budget).to_contain_text("보호 없는 라운드는 여기에 들지 않아요")
+    expect(budget).not_to_contain_text("더 이상 학습에 참여하지 않고")
+    policy.write_text(before)
 
 
 def test_mixed_feelings_and_never_training_reach_the_diary(served: Any, opened: Callable[..., Any]) -> None:
