@@ -166,6 +166,7 @@ def test_enter_in_the_date_keeps_an_edit_and_a_failed_one_is_there_for_the_next_
 
     card.get_by_role("button", name="고치기").click()
     dialog.get_by_label("일기").fill("마음이 바뀌었다")
+    expect(dialog.get_by_role("button", name="저장")).to_have_css("font-size", "16px")
     dialog.get_by_role("button", name="그만두기").click()
     expect(dialog).to_have_count(0)
     assert served.home.diary.entry(number).text == text
