@@ -30,7 +30,8 @@ from model.refusal import Refusal
 
 ABOUT = (
     "Read emotions from Korean diary text, keep the diary, and recommend music, all on this device. "
-    "Every address but `/v1/health` needs the bearer token that `healing client token` prints."
+    "Every address but `/v1/health`, this reference (`/docs`, `/openapi.json`) and the page's own files (`/static/`) needs the bearer "
+    "token that `healing client token` prints, or the page's login."
 )
 THEMES = (reading_routes, entry_routes, music_routes, insight_routes, privacy_routes)
 REFUSALS: dict[type[Refusal], str] = {

@@ -475,7 +475,11 @@ class Privacy(Given):
     epsilon_spent: float | None = Field(description="of all rounds together; null if the ledger cannot be read")
     epsilon_limit: float
     delta: float
-    trouble: str | None = Field(description="why the ledger cannot be read; then this device does not train")
+    allow_unprotected: bool = Field(
+        description="whether this device also trains in rounds without protection: they cost no epsilon, and what they are sent is "
+        "the bare update, how many entries taught it, and counts of how well the model reads them"
+    )
+    trouble: str | None = Field(description="why the ledger cannot be read; then this device trains in no round that protects its entries")
     rounds: list[Charge]
     participation: Participation
     sent: Leaving

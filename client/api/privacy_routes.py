@@ -40,6 +40,7 @@ def privacy(device: ThisDevice) -> edge.Privacy:
         epsilon_spent=_finite(spent),
         epsilon_limit=policy.epsilon_limit,
         delta=policy.delta,
+        allow_unprotected=policy.allow_unprotected,
         trouble=trouble,
         rounds=[_charge(charge, policy.delta) for charge in charges[-MOST_SHOWN:]],
         participation=edge.Participation.of(device.home.participation),

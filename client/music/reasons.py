@@ -89,7 +89,8 @@ class Reasons:
         if self._mode not in _TOWARDS:
             return []
         ko, en = _TOWARDS[self._mode]
-        return [Clause(f"{ko} 쪽으로 가는 {count}걸음 가운데 {step + 1}번째", f"it is step {step + 1} of {count} towards something {en}")]
+        place = f"{step + 1}번째" if step else "첫 번째"
+        return [Clause(f"{ko} 쪽으로 가는 {count}걸음 가운데 {place}", f"it is step {step + 1} of {count} towards something {en}")]
 
     def _clause(self, number: int, name: str) -> Clause:
         kind, _, what = name.partition(" ")

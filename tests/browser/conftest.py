@@ -130,7 +130,7 @@ def opened(served: Served, browser: sync_api.Browser, session: Path) -> Iterator
     """A tab of a person who is logged in: ``opened(path, width=360, scheme="dark")``. No console may complain."""
     contexts, tabs = [], []
 
-    def open_tab(path: str = "/", *, width: int = 1280, scheme: str = "light", logged_in: bool = True) -> Watched:
+    def open_tab(path: str = "/", *, width: int = 1280, scheme: str = "light", zone: str | None = None, logged_in: bool = True) -> Watched:
         context = browser.new_context(
             base_url=served.address,
             storage_state=session if logged_in else None,
@@ -138,6 +138,7 @@ def opened(served: Served, browser: sync_api.Browser, session: Path) -> Iterator
             color_scheme=scheme,
             reduced_motion="reduce",
             locale="ko-KR",
+            timezone_id=zone,
         )
         watched = Watched(context.new_page())
         watched.page.set_default_timeout(30_000)

@@ -6,6 +6,7 @@ import json
 import re
 import time
 from collections.abc import Callable
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -120,6 +121,16 @@ def test_going_back_to_the_model_before(served: Any, opened: Callable[..., Any])
     expect(model.locator(".sentence")).not_to_contain_text(f"{newest}판")
 
 
+def test_the_first_model_came_with_the_program_and_a_newer_ones_day_is_this_devices(opened: Callable[..., Any]) -> None:
+    page = opened("/privacy", zone="Asia/Seoul").page
+    told = page.request.get("/v1/model").json() | {"created": "2026-03-01T15:30:00+00:00"}
+    page.route("**/v1/model", lambda route: route.fulfill(content_type="application/json", body=json.dumps(told)))
+    for version, said in ((1, "1판 · 프로그램과 함께 왔어요"), (2, "2판 · 3월 2일 월요일에 도착")):
+        told["version"] = version
+        page.reload()
+        expect(page.locator("#model .sentence")).to_have_text(said)
+
+
 def test_pausing_is_on_disk_at_once_and_shows_after_a_reload(served: Any, opened: Callable[..., Any]) -> None:
     page = opened("/privacy").page
     page.get_by_label("학습 쉬기").check()
@@ -146,6 +157,25 @@ def test_what_left_is_listed_with_its_bytes_its_protection_and_its_cost(served: 
         "bar => bar.getBoundingClientRect().width / bar.parentElement.getBoundingClientRect().width"
     )
     assert width == pytest.approx(spent / 8, abs=0.01)
+
+
+def test_what_the_page_says_leaves_follows_the_devices_own_policy(served: Any, opened: Callable[..., Any]) -> None:
+    page = opened("/privacy").page
+    leaves, budget = page.locator("#sent .leaves"), page.locator("#budget")
+    expect(leaves).to_contain_text("글 하나가 드러나지 않게 이 기기에서 흐린 뒤")
+    expect(leaves).to_contain_text("열쇠와 열쇠 조각")
+    expect(leaves).not_to_contain_text("보호 없는")
+    expect(budget).to_contain_text("다 쓰면 이 기기는 더 이상 학습에 참여하지 않고")
+    policy = served.home.root / "device.json"
+    before = policy.read_text()
+    policy.write_text(json.dumps(json.loads(before) | {"allow_unprotected": True}))
+    page.reload()
+    expect(leaves).to_contain_text("흐리지 않은 채로 나가요")
+    expect(leaves).to_contain_text("몇 번 맞고 틀렸는지 센 숫자")
+    expect(leaves).not_to_contain_text("드러나지 않게")
+    expect(budget).to_contain_text("보호 없는 라운드는 여기에 들지 않아요")
+    expect(budget).not_to_contain_text("더 이상 학습에 참여하지 않고")
+    policy.write_text(before)
 
 
 def test_mixed_feelings_and_never_training_reach_the_diary(served: Any, opened: Callable[..., Any]) -> None:
@@ -220,6 +250,82 @@ def test_care_comes_before_songs_and_songs_only_when_asked_for(opened: Callable[
     shot(page, "care")
     care.get_by_role("button", name="그래도 노래를 들을래요").click()
     expect(page.locator("#playlist .song").first).to_be_visible()
+
+
+CARING = "이제 다 그만두고 죽고 싶다는 생각만 든다."
+
+
+def test_care_is_shown_wherever_such_an_entry_is_opened_or_comes_to_be(served: Any, opened: Callable[..., Any]) -> None:
+    number = served.home.diary.add(CARING, day=date.today() - timedelta(70))
+    harmless = served.home.diary.add("비가 와서 우산을 샀다.", day=date.today() - timedelta(71))
+    page = opened(f"/diary?day={date.today() - timedelta(70)}").page
+    expect(page.locator(f"#entries article[data-number='{number}']")).to_be_visible()
+    care = page.locator("#entries .care")
+    expect(care.get_by_role("link")).to_have_attribute("href", "tel:109")
+    expect(care.get_by_role("button")).to_have_count(0)  # there are no songs here
+    page.get_by_role("button", name="English").click()
+    expect(care).to_contain_text("This sounds very hard")
+    page.get_by_role("button", name="한국어").click()
+
+    page.goto(f"/diary?day={date.today() - timedelta(71)}")
+    card = page.locator(f"#entries article[data-number='{harmless}']")
+    expect(card).to_be_visible()
+    expect(care).to_have_count(0)
+    for text, count in ((CARING, 1), ("자고 나니 조금 나아졌다.", 0)):
+        if not card.get_by_role("button", name="고치기").is_visible():
+            card.get_by_text("더 보기").click()
+        card.get_by_role("button", name="고치기").click()
+        page.get_by_role("dialog").get_by_label("일기").fill(text)
+        page.get_by_role("dialog").get_by_role("button", name="저장").click()
+        expect(card.locator(".text")).to_have_text(text)
+        expect(care).to_have_count(count)
+        if count:
+            expect(care).to_be_focused()
+    served.home.diary.forget(number)
+    served.home.diary.forget(harmless)
+
+
+def test_care_stays_with_todays_entry_once_another_is_written(served: Any, opened: Callable[..., Any]) -> None:
+    page = opened("/").page
+    for text in (CARING, "창밖에 눈이 온다."):
+        page.get_by_label("일기", exact=True).fill(text)
+        page.get_by_role("button", name="마음 읽기").click()
+        expect(page.locator("#reading .text")).to_have_text(text)
+    page.locator("#earlier-entries summary", has_text=CARING).first.click()
+    expect(page.locator("#earlier-entries .care").get_by_role("link")).to_have_attribute("href", "tel:109")
+
+
+def test_a_tab_left_open_past_midnight_keeps_entries_under_the_new_day(served: Any, opened: Callable[..., Any]) -> None:
+    now, text = datetime.now(), "자정을 넘겨 쓴 글"
+    page = opened("/").page
+    page.clock.set_fixed_time(now - timedelta(1))
+    page.reload()
+    heading, day = page.locator("#date"), page.locator("#day")
+    expect(day).to_have_value(f"{now.date() - timedelta(1)}")
+    page.get_by_label("일기", exact=True).fill(text)
+    page.clock.set_fixed_time(now)
+    page.get_by_role("button", name="마음 읽기").click()
+    expect(page.locator("#reading .text")).to_have_text(text)
+    number = int(page.locator("#reading article").get_attribute("data-number"))
+    assert served.home.diary.entry(number).day == now.date()
+    expect(heading).to_contain_text(f"{now.month}월 {now.day}일")
+
+    tomorrow, chosen = now + timedelta(1), now.date() - timedelta(3)
+    page.clock.set_fixed_time(tomorrow)
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    expect(heading).to_contain_text(f"{tomorrow.month}월 {tomorrow.day}일")
+    expect(day).to_have_value(f"{tomorrow.date()}")
+    page.get_by_text("날짜와 학습").click()
+    day.fill(f"{chosen}")
+    page.clock.set_fixed_time(now + timedelta(2))
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    expect(heading).to_contain_text(f"{(now + timedelta(2)).day}일")
+    expect(day).to_have_value(f"{chosen}")
+    page.get_by_label("일기", exact=True).fill("지난 날의 글")
+    page.get_by_role("button", name="마음 읽기").click()
+    expect(page.locator("#reading .text")).to_have_text("지난 날의 글")
+    number = int(page.locator("#reading article").get_attribute("data-number"))
+    assert served.home.diary.entry(number).day == chosen
 
 
 def test_english_changes_in_place_keeps_the_draft_and_is_remembered(opened: Callable[..., Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,118 @@ def test_a_failing_server_and_none_are_said_kindly_and_the_next_try_works(opened
     expect(alert).to_be_empty()
     assert all("500" in complaint or "ERR_INTERNET_DISCONNECTED" in complaint for complaint in watched.complaints)
     watched.complaints.clear()
+
+
+def opened_rest(page: Any) -> Any:
+    """The diary's first entry with everything that may be done to it."""
+    page.locator("#entries summary").first.click()
+    card = page.locator("#entries article").first
+    card.get_by_text("더 보기").click()
+    return card
+
+
+def test_never_train_on_this_is_ticked_only_if_it_was_stored(served: Any, opened: Callable[..., Any]) -> None:
+    watched = opened("/diary")
+    page = watched.page
+    card = opened_rest(page)
+    number = int(card.get_attribute("data-number"))
+    teaches = served.home.diary.entry(number).teaches
+    box = card.get_by_label("이 글로는 학습하지 않기")
+    expect(box).to_be_checked(checked=not teaches)
+    page.route("**/v1/entries/*", lambda route: route.fulfill(status=503, content_type="application/problem+json", body="{}"))
+    box.click()
+    expect(page.locator("#status")).to_contain_text("이 글의 설정은 그대로예요")
+    expect(page.get_by_role("alert")).to_contain_text("이 기기가 잠시 말을 듣지 않아요")
+    expect(box).to_be_checked(checked=not teaches)
+    expect(box).to_be_focused()
+    page.unroute("**/v1/entries/*")
+    assert served.home.diary.entry(number).teaches == teaches
+    assert all("503" in complaint for complaint in watched.complaints)
+    watched.complaints.clear()
+
+
+def test_enter_in_the_date_keeps_an_edit_and_a_failed_one_is_there_for_the_next_try(served: Any, opened: Callable[..., Any]) -> None:
+    watched = opened("/diary")
+    page = watched.page
+    card, dialog, text = opened_rest(page), page.get_by_role("dialog"), "엔터를 눌러도 사라지지 않는 글"
+    number = int(card.get_attribute("data-number"))
+    page.route("**/v1/entries/*", lambda route: route.fulfill(status=503, content_type="application/problem+json", body="{}"))
+    card.get_by_role("button", name="고치기").click()
+    dialog.get_by_label("일기").fill(text)
+    dialog.get_by_label("날짜").press("Enter")
+    expect(page.get_by_role("alert")).to_contain_text("이 기기가 잠시 말을 듣지 않아요")
+    page.unroute("**/v1/entries/*")
+    card.get_by_role("button", name="고치기").click()
+    expect(dialog.get_by_label("일기")).to_have_value(text)
+    dialog.get_by_label("날짜").press("Enter")
+    expect(card.locator(".text")).to_have_text(text)
+    assert served.home.diary.entry(number).text == text
+
+    card.get_by_role("button", name="고치기").click()
+    dialog.get_by_label("일기").fill("마음이 바뀌었다")
+    expect(dialog.get_by_role("button", name="저장")).to_have_css("font-size", "16px")
+    dialog.get_by_role("button", name="그만두기").click()
+    expect(dialog).to_have_count(0)
+    assert served.home.diary.entry(number).text == text
+    assert all("503" in complaint for complaint in watched.complaints)
+    watched.complaints.clear()
+
+
+def delay(page: Any, address: str, word: str) -> None:
+    """What is asked at ``address`` with ``word`` in the query is answered late."""
+    page.add_init_script(
+        f"""const asked = window.fetch;
+        window.fetch = async (path, ...rest) => {{
+          const answer = await asked(path, ...rest);
+          const late = path.startsWith("{address}") && decodeURIComponent(path).includes("{word}");
+          if (late) await new Promise((go) => setTimeout(go, 2000));
+          if (late) document.documentElement.dataset.late = `${{1 + Number(document.documentElement.dataset.late ?? 0)}}`;
+          return answer;
+        }};"""
+    )
+
+
+def wait_for_late(page: Any, count: str = "1") -> None:
+    """Until the answer that was held back is here, and whatever follows from it is done."""
+    expect(page.locator("html")).to_have_attribute("data-late", count)
+    page.wait_for_timeout(300)
+
+
+def test_a_late_answer_does_not_overwrite_what_was_asked_after_it(opened: Callable[..., Any]) -> None:
+    page = opened("/diary").page
+    delay(page, "/v1/entries", "text=고양이")
+    page.reload()
+    page.wait_for_load_state("networkidle")
+    for word in ("고양이", "버스"):
+        page.get_by_label("찾을 말").fill(word)
+        page.get_by_role("button", name="찾기").click()
+    wait_for_late(page)
+    assert all("버스" in line for line in page.locator("#entries .fold-text").all_inner_texts())
+
+    page = opened("/music").page
+    delay(page, "/v1/recommendations", "mode=shift")
+    page.reload()
+    expect(page.locator("#playlist .song").first).to_be_visible()
+    page.get_by_label("나아가기").check()
+    page.get_by_label("가라앉히기").check()
+    expect(page.locator("#playlist")).to_contain_text("차분한 쪽으로 가는")
+    wait_for_late(page)
+    expect(page.locator("#playlist .why").first).to_contain_text("차분한 쪽으로 가는 12걸음 가운데 첫 번째고")
+
+    page = opened("/insights").page
+    delay(page, "/v1/insights", str(date.today().year))  # any that has a beginning
+    page.reload()
+    page.wait_for_load_state("networkidle")
+    wait_for_late(page)
+    page.get_by_role("button", name="한 달").click()
+    page.get_by_role("button", name="전부").click()
+    weeks = page.locator("#trend tbody tr")
+    expect(weeks).not_to_have_count(0)
+    expect(page.locator("#panels")).not_to_have_attribute("aria-busy", "true")
+    all_weeks = weeks.count()
+    wait_for_late(page, "2")
+    assert all_weeks > 6
+    expect(weeks).to_have_count(all_weeks)
 
 
 def forms(text: str) -> tuple[bytes, ...]:

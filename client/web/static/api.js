@@ -36,6 +36,15 @@ export async function call(method, path, { query = {}, body, file } = {}) {
   return said;
 }
 
+/** Numbers the questions for one place: `asked()` before a call gives what tells, after it, whether another was asked meanwhile. */
+export function questions() {
+  let last = 0;
+  return () => {
+    const mine = ++last;
+    return () => mine !== last;
+  };
+}
+
 /** Do it; what goes wrong is said with its next move, and the caller sees `undefined`. */
 export async function kindly(act) {
   try {

@@ -5,12 +5,13 @@ import { language, say } from "./words.js";
 
 const PHONE = "M6 3h4l2 5-3 2a12 12 0 0 0 5 5l2-3 5 2v4a2 2 0 0 1-2 2A17 17 0 0 1 4 5a2 2 0 0 1 2-2Z";
 
+/** `songs` is what to do when they are asked for all the same; where a page has none, none are offered. */
 export function careCard(care, songs) {
   const [first, ...more] = (language() === "en" ? care.message_en : care.message).split(/(?<=[.!?]) /);
-  return make("section", { class: "card care", "aria-label": say("care.label") },
+  return make("section", { class: "card care", tabindex: "-1", "aria-label": say("care.label") },
     make("p", { class: "care-message" }, first),
     make("p", {}, make("a", { class: "button primary", href: `tel:${care.phone}` }, icon(PHONE), say("care.call", { phone: care.phone }))),
     make("p", {}, more.join(" ")),
     make("p", { class: "small" }, say("care.private")),
-    make("button", { type: "button", class: "plain", onclick: songs }, say("care.songs")));
+    songs && make("button", { type: "button", class: "plain", onclick: songs }, say("care.songs")));
 }

@@ -1,6 +1,6 @@
 // Diary: a month in colours, search, and every entry to read, mend or forget.
 
-import { call, kindly } from "./api.js";
+import { call, kindly, questions } from "./api.js";
 import { make, redraw } from "./elements.js";
 import { foldedEntry } from "./entry.js";
 import { FEELINGS, feltIn, named, swatch } from "./feelings.js";
@@ -10,6 +10,8 @@ const PAGE = 20;
 const page = Object.fromEntries(["earlier-month", "later-month", "month", "calendar", "legend", "search", "words", "emotion", "found", "all", "entries", "more"]
   .map((id) => [id, document.getElementById(id)]));
 const state = { year: 0, month: 0, felt: new Map(), query: {}, shown: 0, total: 0 };
+
+const looked = questions(), searched = questions();
 
 const iso = (date) => today(new Date(state.year, state.month, date));
 const lastDate = () => new Date(state.year, state.month + 1, 0).getDate();
@@ -25,9 +27,9 @@ async function everyEntryOfTheMonth() {
 
 /** What each day felt like: its last entry that has a feeling says so. */
 async function look() {
-  const { year, month } = state;
+  const overtaken = looked();
   const entries = await everyEntryOfTheMonth();
-  if (year !== state.year || month !== state.month) return;
+  if (overtaken()) return;
   state.felt = new Map();
   for (const entry of entries.sort((a, b) => a.written.localeCompare(b.written))) {
     const { count, feeling } = state.felt.get(entry.day) ?? { count: 0, feeling: null };
@@ -76,8 +78,9 @@ async function search(query) {
 }
 
 async function fetchPage(offset) {
+  const overtaken = searched();
   const answer = await kindly(() => call("GET", "/v1/entries", { query: { ...state.query, limit: PAGE, offset } }));
-  if (!answer) return;
+  if (!answer || overtaken()) return;
   state.total = answer.total;
   state.shown = offset + answer.entries.length;
   const folds = answer.entries.map((entry) => foldedEntry(entry, { changed: (_, what) => reconsider(what) }));

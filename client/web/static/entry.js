@@ -1,36 +1,47 @@
 // One diary entry: its text, its reading, one tap to correct it, and what else may be done with it.
 
 import { call, kindly, tell } from "./api.js";
+import { careCard } from "./care.js";
 import { ask, make, once, redraw } from "./elements.js";
 import { badge, bars, chips, feltIn, named } from "./feelings.js";
 import { day, percent, say, time } from "./words.js";
 
-/** A card that keeps itself up to date; `changed(entry, what)` hears of every change, with null for a forgotten entry. */
-export function entryCard(entry, { heading = "h3", changed = () => {} } = {}) {
+/** A card that keeps itself up to date, below a word of care where its text calls for one (with `songs` on demand, if the page has any);
+    `changed(entry, what)` hears of every change, with null for a forgotten entry. */
+export function entryCard(entry, { heading = "h3", changed = () => {}, songs } = {}) {
   const card = make("article", { class: "card entry", "data-number": entry.number });
+  const place = make("div", { class: "cared" }, card);
   const show = () => {
+    const cared = entry.care && careCard(entry.care, songs && (() => songs(entry)));
+    if (card.previousSibling) card.previousSibling.remove();
+    if (cared) place.prepend(cared);
     card.dataset.emotion = feltIn(entry) ?? "";
     redraw(card, head(entry, heading), make("p", { class: "text" }, entry.text), reading(entry, act), correction(entry, act), rest(entry, act));
   };
   const act = async (method, path, body, said, what = "changed") => {
     const answer = await kindly(() => call(method, `/v1/entries/${entry.number}${path}`, { body }));
-    if (answer === undefined) return;
+    if (answer === undefined) {
+      show(); // what was ticked is not stored, and the box must not say that it is
+      return false;
+    }
     entry = answer ?? (await kindly(() => call("GET", `/v1/entries/${entry.number}`))) ?? entry;
     show();
     if (said) tell(say(said[0], said[1]));
     changed(entry, what);
+    if (what === "edited" && entry.care) place.firstChild.focus();
+    return true;
   };
   act.forget = async () => {
     if (!(await sureToForget())) return;
     if ((await kindly(() => call("DELETE", `/v1/entries/${entry.number}`))) === undefined) return;
     tell(say("forget.done"));
-    card.remove();
+    place.remove();
     changed(null, "forgotten");
   };
   act.edit = () => edited(entry, act);
   document.addEventListener("language", () => card.isConnected && show());
   show();
-  return card;
+  return place;
 }
 
 /** The same entry, folded to one line until it is opened. */
@@ -97,7 +108,9 @@ function rest(entry, act) {
     return act("PATCH", "", { feelings }, ["mixed.done"]);
   });
   const teaching = make("input", { type: "checkbox", "data-key": "teaches", checked: !entry.teaches,
-    onchange: once((event) => act("PATCH", "", { teaches: !event.target.checked }, [event.target.checked ? "teaches.never" : "teaches.again"])) });
+    onchange: once(async ({ target: { checked: never } }) => {
+      if (!(await act("PATCH", "", { teaches: !never }, [never ? "teaches.never" : "teaches.again"]))) tell(say("teaches.failed"));
+    }) });
   return make("details", { class: "more", "data-key": "rest" },
     make("summary", {}, say("entry.more")),
     make("fieldset", {}, make("legend", {}, say("mixed.legend")), chips(entry.feelings, (feeling, event) => mix(feeling)(event), { key: "mixed" })),
@@ -108,23 +121,26 @@ function rest(entry, act) {
       make("button", { type: "button", class: "danger", "data-key": "forget", onclick: once(act.forget) }, say("forget.open"))));
 }
 
+/** What could not be stored is kept in `act.draft` for the next try. */
 async function edited(entry, act) {
   const text = make("textarea", { id: "edit-text", rows: "8", maxlength: "10000", spellcheck: "false", autocomplete: "off", required: true });
-  text.value = entry.text;
-  const when = make("input", { id: "edit-day", type: "date", value: entry.day, required: true });
+  text.value = act.draft?.text ?? entry.text;
+  const when = make("input", { id: "edit-day", type: "date", value: act.draft?.day ?? entry.day, required: true });
   const choice = await ask(say("edit.title"), [
     make("label", { for: "edit-text" }, say("today.text")), text,
     make("label", { for: "edit-day" }, say("write.day")), when,
     make("p", { class: "small" }, say("edit.why")),
   ], [
-    make("button", { value: "", formnovalidate: true }, say("cancel")),
-    make("button", { value: "keep", class: "primary" }, say("edit.keep")),
+    make("button", { value: "keep", class: "primary" }, say("edit.keep")), // the first one: Enter in the date presses it
+    make("button", { type: "button", onclick: ({ target }) => target.closest("dialog").close("") }, say("cancel")),
   ]);
+  act.draft = null;
   if (choice !== "keep") return;
   const body = {};
   if (text.value !== entry.text) body.text = text.value;
   if (when.value !== entry.day) body.day = when.value;
-  if (Object.keys(body).length) await act("PATCH", "", body, ["edit.done"], "edited");
+  if (!Object.keys(body).length) return;
+  if (!(await act("PATCH", "", body, ["edit.done"], "edited"))) act.draft = { text: text.value, day: when.value };
 }
 
 async function sureToForget() {

@@ -1,6 +1,6 @@
 // Insights: how the weeks went, how long a bad day lasts, which words go with which feeling, which entries are alike.
 
-import { call, kindly } from "./api.js";
+import { call, kindly, questions } from "./api.js";
 import { key, map, table, trend } from "./charts.js";
 import { make, redraw } from "./elements.js";
 import { FEELINGS, named } from "./feelings.js";
@@ -8,6 +8,7 @@ import { day, number, percent, say, today } from "./words.js";
 
 const page = Object.fromEntries(["period", "panels", "none", "trend", "recovery", "map", "cloud"].map((id) => [id, document.getElementById(id)]));
 const state = { found: null };
+const asked = questions();
 const LONG = 7;
 
 function since(days) {
@@ -20,7 +21,10 @@ function since(days) {
 async function look(days) {
   for (const button of page.period.children) button.setAttribute("aria-pressed", String(button.dataset.days === days));
   page.panels.setAttribute("aria-busy", "true");
-  state.found = await kindly(() => call("GET", "/v1/insights", { query: { since: since(days) } }));
+  const overtaken = asked();
+  const found = await kindly(() => call("GET", "/v1/insights", { query: { since: since(days) } }));
+  if (overtaken()) return;
+  state.found = found;
   page.panels.removeAttribute("aria-busy");
   show();
 }

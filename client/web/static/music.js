@@ -1,6 +1,6 @@
 // Music: songs for a feeling, the whole catalogue, and what a person brings along.
 
-import { call, kindly, tell } from "./api.js";
+import { call, kindly, questions, tell } from "./api.js";
 import { make, once, redraw } from "./elements.js";
 import { FEELINGS, named, swatch } from "./feelings.js";
 import { links, playlist, what } from "./songs.js";
@@ -9,6 +9,7 @@ import { number, say } from "./words.js";
 const page = Object.fromEntries(["feeling", "playlist", "find", "song", "songs-found", "found-songs", "listens", "listens-file", "own-songs", "songs-file"]
   .map((id) => [id, document.getElementById(id)]));
 const songs = playlist(page.playlist, { count: 12 });
+const asked = questions();
 const state = { feeling: "joy", found: null };
 
 function feelings() {
@@ -24,8 +25,9 @@ function choose(feeling) {
 }
 
 async function find() {
+  const overtaken = asked();
   const answer = await kindly(() => call("GET", "/v1/songs", { query: { text: page.song.value.trim(), limit: 10 } }));
-  if (!answer) return;
+  if (!answer || overtaken()) return;
   state.found = answer;
   found();
 }

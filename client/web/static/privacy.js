@@ -7,10 +7,11 @@ import { day, number, percent, say, time, today } from "./words.js";
 
 const page = Object.fromEntries(["panels", "sent", "budget", "participation", "model", "rounds"].map((id) => [id, document.getElementById(id)]));
 const state = { privacy: null, model: null };
+const FIRST = 1; // the version that every Home is made with: its date is that of the program, not of an arrival
 
 function show() {
   if (state.privacy) {
-    sent();
+    sent(state.privacy);
     budget(state.privacy);
     participation(state.privacy.participation);
     rounds(state.privacy.rounds, state.privacy.sent.messages);
@@ -18,24 +19,28 @@ function show() {
   if (state.model) model(state.model);
 }
 
-function sent() {
+/** By this device's own policy: where it allows rounds without protection, the bare truth about them. */
+function sent({ allow_unprotected: unprotected }) {
+  const leaves = unprotected ? ["bare", "counts", "keys", "answer"] : ["update", "keys", "answer"];
   page.sent.replaceChildren(
     make("h3", {}, say("sent.stays")), make("ul", { class: "ticks stays" }, ["text", "labels", "readings", "listens"].map((what) => make("li", {}, say(`sent.stays.${what}`)))),
-    make("h3", {}, say("sent.leaves")), make("ul", { class: "ticks leaves" }, ["update", "answer"].map((what) => make("li", {}, say(`sent.leaves.${what}`)))));
+    make("h3", {}, say("sent.leaves")), make("ul", { class: "ticks leaves" }, leaves.map((what) => make("li", {}, say(`sent.leaves.${what}`)))));
 }
 
-function budget({ epsilon_spent: spent, epsilon_limit: limit, delta, trouble }) {
+function budget({ epsilon_spent: spent, epsilon_limit: limit, delta, trouble, allow_unprotected: unprotected }) {
+  const besides = unprotected && make("p", {}, say("budget.unprotected"));
   if (spent === null) {
-    page.budget.replaceChildren(make("p", {}, say("budget.unknown")), trouble && make("p", { class: "small", lang: "en" }, trouble));
+    redraw(page.budget, make("p", {}, say("budget.unknown")), besides, trouble && make("p", { class: "small", lang: "en" }, trouble));
     return;
   }
   const fill = make("span", { class: "fill" });
   fill.style.setProperty("inline-size", `${Math.min(100 * spent / limit, 100)}%`);
   const said = say("budget.left", { spent: number(spent, 2), limit: number(limit, 2), left: number(Math.max(limit - spent, 0), 2) });
-  page.budget.replaceChildren(
+  redraw(page.budget,
     make("div", { class: "gauge", role: "img", "aria-label": said }, fill),
     make("p", { class: "sentence" }, said),
-    make("p", {}, say("budget.meaning")),
+    make("p", {}, say("budget.meaning"), " ", !unprotected && say("budget.end")),
+    besides,
     make("p", { class: "small" }, say("budget.delta", { delta: number(delta, 6) })));
 }
 
@@ -82,7 +87,7 @@ function roundTable(rows) {
 function model(now) {
   if (now.version === undefined || now.version === null) return page.model.replaceChildren(make("p", { class: "quiet" }, say("model.none")));
   return redraw(page.model,
-    make("p", { class: "sentence" }, say("model.now", { version: now.version, day: day(now.created.slice(0, 10)) })),
+    make("p", { class: "sentence" }, now.version === FIRST ? say("model.first", { version: FIRST }) : say("model.now", { version: now.version, day: day(today(new Date(now.created))) })),
     make("p", { class: "small quiet" }, `${now.model} · ${now.tuning} · `, make("code", {}, now.digest.slice(0, 12))),
     agreement(now.agreement),
     now.declined && make("p", { class: "small" }, say("model.declined", { version: now.declined })),

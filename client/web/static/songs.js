@@ -1,6 +1,6 @@
 // A playlist: the way it leads, why each song, like, skip, and where to hear it.
 
-import { call, kindly, tell } from "./api.js";
+import { call, kindly, questions, tell } from "./api.js";
 import { icon, make, once, redraw } from "./elements.js";
 import { knows, language, say } from "./words.js";
 
@@ -11,11 +11,14 @@ const SKIP = "M5 5l9 7-9 7zM18 5v14";
 /** Songs for what `about` names ({entry, anyway} or {emotion}), in `place`; nothing is asked before `load`. */
 export function playlist(place, { count = 8 } = {}) {
   const state = { about: null, mode: "stay", answer: null, skipped: new Set(), liked: new Set() };
+  const asked = questions();
   const show = () => redraw(place, modes(state, load), songs(state, show), exits(state, load));
   async function load(about = state.about, mode = state.mode) {
+    const overtaken = asked();
     Object.assign(state, { about, mode });
     place.setAttribute("aria-busy", "true");
     const answer = await kindly(() => call("GET", "/v1/recommendations", { query: { ...about, mode, count } }));
+    if (overtaken()) return;
     place.removeAttribute("aria-busy");
     Object.assign(state, { answer, skipped: new Set(), liked: new Set() });
     show();

@@ -1,7 +1,6 @@
 // Today: write, see the four feelings, correct with one tap, listen.
 
 import { call, kindly, tell } from "./api.js";
-import { careCard } from "./care.js";
 import { once } from "./elements.js";
 import { entryCard, foldedEntry, sentence } from "./entry.js";
 import { feltIn } from "./feelings.js";
@@ -12,11 +11,21 @@ const LONGEST = 10000;
 const page = Object.fromEntries(["write", "text", "day", "teaches", "left", "date", "reading", "earlier", "earlier-entries", "songs", "songs-heading", "playlist"]
   .map((id) => [id, document.getElementById(id)]));
 const songs = playlist(page.playlist);
-let latest = null;
+const state = { latest: null, day: "", dated: false }; // the newest entry, the day that the page shows as today, whether the person chose another
 
 function greet() {
-  page.date.textContent = day(today(), { year: "numeric", month: "long", day: "numeric", weekday: "long" });
+  page.date.textContent = day(state.day, { year: "numeric", month: "long", day: "numeric", weekday: "long" });
   count();
+}
+
+/** A tab may stay open past midnight: the heading and the day of the next entry follow, and what was written before is no longer of today. */
+function follow() {
+  if (state.day === today()) return;
+  state.day = today();
+  if (!state.dated) page.day.value = state.day;
+  page["earlier-entries"].replaceChildren();
+  page.earlier.hidden = true;
+  greet();
 }
 
 /** The text lies in this box and nowhere else until it is kept: no draft is written to the browser's disk. */
@@ -34,13 +43,15 @@ const keep = once(async () => {
     tell(say("write.empty"));
     return;
   }
-  const body = { text, day: page.day.value || today(), teaches: !page.teaches.checked };
-  const entry = await kindly(() => call("POST", "/v1/entries", { body }));
+  follow();
+  const chosen = state.dated && page.day.value ? { day: page.day.value } : {};
+  const entry = await kindly(() => call("POST", "/v1/entries", { body: { text, teaches: !page.teaches.checked, ...chosen } }));
   if (!entry) return;
   page.write.reset();
-  page.day.value = today();
+  page.day.value = state.day;
+  state.dated = false;
   count();
-  if (latest) fold(latest);
+  if (state.latest && today(new Date(state.latest.written)) === state.day) fold(state.latest);
   show(entry);
   page.reading.querySelector(".when")?.focus({ preventScroll: true });
   page.reading.scrollIntoView({ block: "nearest" });
@@ -48,12 +59,20 @@ const keep = once(async () => {
 });
 
 function show(entry) {
-  latest = entry;
-  document.body.dataset.emotion = feltIn(entry) ?? "";
+  felt(entry);
   page.text.rows = 2; // a little less room once today has an entry
   count();
-  const card = entryCard(entry, { heading: "h2", changed });
-  page.reading.replaceChildren(...(entry.care ? [careCard(entry.care, () => asked(entry))] : []), card);
+  page.reading.replaceChildren(entryCard(entry, { heading: "h2", changed, songs: asked }));
+  offer(entry);
+}
+
+function felt(entry) {
+  state.latest = entry;
+  document.body.dataset.emotion = feltIn(entry) ?? "";
+}
+
+/** Songs, but where care comes first only once they are asked for. */
+function offer(entry) {
   if (entry.care) page.songs.hidden = true;
   else listen(entry);
 }
@@ -70,16 +89,15 @@ async function asked(entry) {
 
 function changed(entry, what) {
   if (!entry) {
-    latest = null;
+    state.latest = null;
     page.reading.replaceChildren();
     page.songs.hidden = true;
     delete document.body.dataset.emotion;
     page.text.focus();
-  } else if (what === "edited") show(entry);
-  else {
-    latest = entry;
-    document.body.dataset.emotion = feltIn(entry) ?? "";
+    return;
   }
+  felt(entry);
+  if (what === "edited") offer(entry);
 }
 
 function fold(entry) {
@@ -88,9 +106,8 @@ function fold(entry) {
 }
 
 async function begin() {
-  greet();
-  page.day.value = today();
-  const answer = await kindly(() => call("GET", "/v1/entries", { query: { since: today(), until: today(), limit: 20 } }));
+  follow();
+  const answer = await kindly(() => call("GET", "/v1/entries", { query: { since: state.day, until: state.day, limit: 20 } }));
   if (!answer?.entries.length) return;
   const [newest, ...others] = answer.entries;
   for (const entry of others.reverse()) fold(entry);
@@ -99,6 +116,7 @@ async function begin() {
 
 page.write.addEventListener("submit", keep);
 page.text.addEventListener("input", count);
+page.day.addEventListener("input", () => { state.dated = Boolean(page.day.value); });
 page.text.addEventListener("keydown", (event) => {
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) page.write.requestSubmit();
 });
@@ -106,4 +124,5 @@ window.addEventListener("beforeunload", (event) => {
   if (page.text.value.trim()) event.preventDefault();
 });
 document.addEventListener("language", greet);
+document.addEventListener("visibilitychange", follow);
 begin();

@@ -315,7 +315,7 @@ def test_privacy_says_what_was_spent_what_is_left_and_what_was_sent(api: TestCli
         note_sent(home.root, run="r", round=round, what="update", bytes=267_280, privacy="example", aggregation="plain")
     told = api.get("/v1/privacy").json()
     assert told["epsilon_spent"] == pytest.approx(plan.epsilon(2))
-    assert (told["epsilon_limit"], told["delta"]) == (8.0, 1e-4)
+    assert (told["epsilon_limit"], told["delta"], told["allow_unprotected"]) == (8.0, 1e-4, False)
     assert [(one["round"], one["epsilon"]) for one in told["rounds"]] == [
         (1, pytest.approx(plan.epsilon(1))),
         (2, pytest.approx(plan.epsilon(1))),
@@ -325,6 +325,12 @@ def test_privacy_says_what_was_spent_what_is_left_and_what_was_sent(api: TestCli
         (2, 267_280, "example"),
     ]
     assert told["participation"] == {"paused": False, "skip_next": False}
+
+
+def test_a_policy_that_allows_unprotected_rounds_is_told(api: TestClient, home: Home) -> None:
+    policy = home.root / "device.json"
+    policy.write_text(json.dumps(json.loads(policy.read_text()) | {"allow_unprotected": True}))
+    assert api.get("/v1/privacy").json()["allow_unprotected"] is True
 
 
 def test_a_damaged_ledger_is_said_and_does_not_stop_the_page(api: TestClient, home: Home) -> None:

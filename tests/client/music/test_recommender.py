@@ -244,6 +244,7 @@ def test_every_reason_is_one_sentence_in_each_language_and_true_of_the_song(mode
             if "it lies close to this mood" in clauses:
                 assert fit_of[each.song.key] >= np.median(fits)
             if mode is not Mode.STAY:
+                assert f"{place + 1 if place else '첫 '}번째고, " in each.why
                 assert clauses[0] == f"it is step {place + 1} of 12 towards something {'brighter' if mode is Mode.SHIFT else 'calmer'}"
 
 

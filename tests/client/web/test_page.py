@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
+from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
 
@@ -11,8 +13,11 @@ import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
+from client.music.catalogue import read_catalogue
+from client.music.listens import read_listens
 from client.web.page import ROOMS, assets, page_routes, words
 from model.emotions import EMOTIONS
+from model.refusal import Refusal
 
 WEB = Path(str(resources.files("client.web")))
 SOURCES = {path.name: path.read_text(encoding="utf-8") for folder in ("templates", "static") for path in (WEB / folder).iterdir()}
@@ -123,3 +128,41 @@ def test_names_and_colours_of_the_emotions_are_the_models_own() -> None:
     for emotion in EMOTIONS:
         assert f"--{emotion.en}: {emotion.colour};" in colours
         assert said[f"emotion.{emotion.en}"] == [emotion.ko, emotion.en]
+
+
+SONGS = {
+    ".csv": "title,artist\n섬,나\n",
+    ".jspf": '{"playlist": {"track": [{"title": "섬", "creator": "나"}]}}',
+    ".json": '{"playlist": {"track": [{"title": "섬", "creator": "나"}]}}',
+    ".xspf": '<playlist version="1" xmlns="http://xspf.org/ns/0/"><trackList><track><title>섬</title><creator>나</creator></track></trackList></playlist>',
+    ".m3u8": "#EXTM3U\n#EXTINF:1,나 - 섬\na.mp3\n",
+    ".m3u": "#EXTM3U\n#EXTINF:1,나 - 섬\na.mp3\n",
+    ".zip": "PK\x03\x04",
+    ".txt": "섬, 나",
+}
+HEARD = '{"listened_at": 1700000000, "track_metadata": {"artist_name": "나", "track_name": "섬"}}'
+LISTENS = {".json": f"[{HEARD}]", ".jsonl": f"{HEARD}\n{HEARD}\n", ".zip": "PK\x03\x04", ".csv": "title,artist\n섬,나\n"}
+
+
+def offered(id: str) -> set[str]:
+    """The endings that a file box offers."""
+    box = re.search(rf'<input id="{id}"[^>]*accept="([^"]*)"', TEMPLATES["music.html"])
+    assert box
+    return {ending for ending in box[1].split(",") if ending.startswith(".")}
+
+
+def test_a_file_box_offers_what_the_device_takes_in_and_nothing_else(tmp_path: Path) -> None:
+    songs, listens = set(), set()
+    for ending, content in SONGS.items():
+        (file := tmp_path / f"own{ending}").write_text(content, encoding="utf-8")
+        try:
+            songs |= {ending for _ in read_catalogue(file).songs}
+        except Refusal:
+            continue
+    for ending, content in LISTENS.items():
+        try:
+            listens |= {ending for _ in read_listens(io.BytesIO(content.encode()), now=datetime.now(UTC))}
+        except Refusal:
+            continue
+    assert offered("songs-file") == songs
+    assert offered("listens-file") == listens
