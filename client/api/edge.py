@@ -318,6 +318,7 @@ class Songs(Given):
 
     songs: list[Song]
     total: int
+    faults: list[str] = Field(description="what of the person's own songs and taste cannot be used, and what to do")
 
 
 class RecommendedSong(Given):
