@@ -123,3 +123,8 @@ def test_names_and_colours_of_the_emotions_are_the_models_own() -> None:
     for emotion in EMOTIONS:
         assert f"--{emotion.en}: {emotion.colour};" in colours
         assert said[f"emotion.{emotion.en}"] == [emotion.ko, emotion.en]
+
+
+def test_the_page_says_of_a_link_that_it_was_opened_and_never_that_the_song_was_played() -> None:
+    assert 'send("opened")' in SCRIPTS["songs.js"]
+    assert not [name for name, source in SCRIPTS.items() if '"played"' in source]
