@@ -54,8 +54,9 @@ class Reasons:
         self._mode = mode
         mean, factor = taste.posterior()
         spread = np.sqrt((np.linalg.inv(factor) ** 2).sum(axis=0))
-        self._enjoyed = np.array([taste.songs.get(song.key, Memory()).enjoyed for song in songs])
-        self._surely = (mean - PRIOR_MEAN > SURELY * spread) & (rows[self._enjoyed] > 0).any(axis=0)
+        enjoyed = [number for number, song in enumerate(songs) if taste.songs.get(song.key, Memory()).enjoyed]
+        self._enjoyed_artists = {songs[number].artist.casefold() for number in enjoyed}
+        self._surely = (mean - PRIOR_MEAN > SURELY * spread) & (rows[enjoyed] > 0).any(axis=0)
         self._at = {name: number for number, name in enumerate(FEATURES)}
 
     def of(self, number: int, step: int, count: int) -> tuple[str, str]:
@@ -81,8 +82,7 @@ class Reasons:
         if name == "known":
             return memory.reward > 0
         if name == "artist":
-            artist = self._songs[number].artist.casefold()
-            return bool(value > 0) and any(self._songs[other].artist.casefold() == artist for other in np.flatnonzero(self._enjoyed))
+            return bool(value > 0) and self._songs[number].artist.casefold() in self._enjoyed_artists
         if name == "heard":
             return bool(self._mood @ np.add(memory.heard, memory.imported) >= 0.5)
         return bool(value > 0)
