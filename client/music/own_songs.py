@@ -48,7 +48,7 @@ class OwnSongs:
 
     def look(self) -> bool:
         """Read the catalogues that are new in the folder; whether anything has changed there."""
-        marks = sorted(_mark(path) for path in self._folder.glob("own-*") if path.exists())
+        marks = self._marks()
         if marks == list(self._found):
             return False
         self._found = {mark: self._found[mark] if mark in self._found else self._read(mark[1]) for mark in marks}
@@ -57,8 +57,8 @@ class OwnSongs:
     def texts(self) -> dict[str, str]:
         """The catalogues as they were given, by their names; without what is no text, which cannot be read here either."""
         texts = {}
-        for _, name, _ in sorted(_mark(path) for path in self._folder.glob("own-*") if path.is_file()):
-            with suppress(UnicodeDecodeError):
+        for _, name, _ in self._marks():
+            with suppress(UnicodeDecodeError, IsADirectoryError, FileNotFoundError):
                 texts[name] = (self._folder / name).read_bytes().decode()
         return texts
 
@@ -80,6 +80,14 @@ class OwnSongs:
         for left_behind in self._folder.glob(f"{_ARRIVING}*"):
             shutil.rmtree(left_behind, ignore_errors=True)
 
+    def _marks(self) -> list[Mark]:
+        marks = []
+        for path in self._folder.glob("own-*"):
+            with suppress(FileNotFoundError):  # removed by hand just now
+                stat = path.stat()
+                marks.append((stat.st_mtime_ns, path.name, stat.st_ino))
+        return sorted(marks)
+
     def _read(self, name: str) -> tuple[Song, ...] | str:
         try:
             return read_catalogue(self._folder / name).songs
@@ -90,11 +98,6 @@ class OwnSongs:
     def _require_room(self) -> None:
         if len(list(self._folder.glob("own-*"))) >= MOST_CATALOGUES:
             raise Refusal(f"there are {MOST_CATALOGUES} catalogues already; remove one from '{self._folder}' first")
-
-
-def _mark(path: Path) -> Mark:
-    stat = path.stat()
-    return stat.st_mtime_ns, path.name, stat.st_ino
 
 
 def _written(file: BinaryIO, folder: Path) -> Path:
