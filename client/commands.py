@@ -14,6 +14,7 @@ import typer
 from client.api.access import FILE, Access, login_address
 from client.diary.transfer import Form, export_diary, import_diary
 from client.home import DevicePolicy, Home
+from client.music.own_songs import OwnSongs
 from client.status import forgotten_lines, joining_lines, opening_of, require_joinable, status_lines, status_of
 from client.vault import PASSPHRASE_FILE_VARIABLE, PASSPHRASE_VARIABLE, Passphrase
 from model.refusal import Refusal
@@ -121,7 +122,8 @@ def export(
 ) -> None:
     """Write the whole diary to a file: an encrypted archive, or readable JSON, CSV or Markdown."""
     words = _words(archive_passphrase_file, "a passphrase for the archive", new=True)
-    written = export_diary(opened(home, passphrase_file).diary, out, form, passphrase=words)
+    device = opened(home, passphrase_file)
+    written = export_diary(device.diary, out, form, passphrase=words, songs=OwnSongs(device.songs))
     typer.echo(f"entries written: {written}, in '{out}'{'' if form is Form.ARCHIVE else '; whoever gets hold of it can read them'}")
 
 
@@ -136,7 +138,8 @@ def import_(
 ) -> None:
     """Read a diary from elsewhere; entries that are here already are not kept twice."""
     words = _words(archive_passphrase_file, "the archive's passphrase", new=False)
-    typer.echo(import_diary(opened(home, passphrase_file).diary, source, passphrase=words).account())
+    device = opened(home, passphrase_file)
+    typer.echo(import_diary(device.diary, source, passphrase=words, songs=OwnSongs(device.songs)).account())
 
 
 @client_commands.command()

@@ -56,6 +56,7 @@ class Home:
         self._passphrase = passphrase
         self.models: Path | None = root / "models"
         self.cache = root / "cache"
+        self.songs = root / "songs"
         self.register_path = root / REGISTER
 
     @classmethod

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from client.home import Home
+from client.music.jukebox import music_faults
 from client.participation import Participation
 from model.checkpoint import Manifest
 from model.refusal import Refusal
@@ -28,6 +29,9 @@ class Status:
     unprotected: bool
     participation: Participation
     hides_among: str
+    music_faults: tuple[str, ...]
+    files: tuple[str, ...]
+    """All that lies in Home, but for its locks; docs/diary.md says what each is."""
 
 
 def status_of(home: Home) -> Status:
@@ -51,6 +55,8 @@ def status_of(home: Home) -> Status:
         unprotected=policy.allow_unprotected,
         participation=home.participation,
         hides_among=_hides_among(home),
+        music_faults=music_faults(diary, home.songs),
+        files=tuple(f"{path.name}/" if path.is_dir() else path.name for path in sorted(home.root.iterdir()) if path.suffix != ".lock"),
     )
 
 
@@ -74,7 +80,8 @@ def status_lines(status: Status) -> list[str]:
         f"privacy spent  {spent}",
         f"rounds         {_taking_part(status)}",
         f"hides among    {status.hides_among}",
-        "files          diary.sqlite3, models/, checkpoints/, cache/, ledger.json, device.json, identity.json, register.json",
+        *(f"music          {fault}" for fault in status.music_faults),
+        f"files          {', '.join(status.files)}",
     ]
 
 
@@ -135,7 +142,9 @@ def _taking_part(status: Status) -> str:
 def forgotten_lines(number: int, home: Home) -> list[str]:
     """What forgetting did, and what it could not do."""
     return [
-        f"Entry {number} is gone from this device: its text, its label, the history of its corrections and what the model computed of it.",
+        f"Entry {number} is gone from this device: its text, its label, the history of its corrections, what the model computed of it and "
+        "the mood of its playlists.",
+        "Your taste in music keeps what it learned from songs in that mood, mixed with all else, and of your last 20 likes the mood.",
         "Backups and exports that you made still hold it.",
         *_what_stays(home),
     ]

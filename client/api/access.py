@@ -22,6 +22,8 @@ from model.refusal import Refusal
 
 FILE = "access.json"
 SERVED_AT = "served-at"
+SERVE_LOCK = "serve.lock"
+"""Held by whoever serves the Home; it dies with its process, as the file that says where does not."""
 INVITATION_SECONDS = 12 * 3600
 SESSION_SECONDS = 30 * 24 * 3600
 MOST_SESSIONS = 32
@@ -135,12 +137,25 @@ def served_at(root: Path, url: str) -> Iterator[None]:
 
 
 def login_address(root: Path) -> str:
-    """The page's address with a fresh token for one login; :class:`Refusal` where nobody serves this Home."""
+    """The page's address with a fresh token for one login; :class:`Refusal` where nobody serves this Home.
+
+    What a killed server left behind is no such address: by now its port may be another program's, which would get the token.
+    """
     try:
         url = (root / SERVED_AT).read_text()
     except FileNotFoundError:
-        raise Refusal(f"'{root}' is not being served; run `healing client serve`, which prints such an address") from None
+        url = ""
+    if not url or not _is_held(root / SERVE_LOCK):
+        raise Refusal(f"'{root}' is not being served; run `healing client serve`, which prints such an address")
     return f"{url}?token={Access(root / FILE).invite()}"
+
+
+def _is_held(lock: Path) -> bool:
+    try:
+        with locked(lock, otherwise=BlockingIOError()):
+            return False
+    except BlockingIOError:
+        return True
 
 
 def _state(content: bytes) -> _State:

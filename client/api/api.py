@@ -55,7 +55,7 @@ def create_app(
     diary, metrics = home.diary, Metrics()
     access = Access(home.root / FILE, token=token)
     app = FastAPI(title="FeelingHealing", version="1", description=ABOUT, docs_url=None, redoc_url=None, redirect_slashes=False)
-    app.state.device = Device(home=home, diary=diary, reader=reader, jukebox=Jukebox(diary, songs, home.root / "songs"), metrics=metrics)
+    app.state.device = Device(home=home, diary=diary, reader=reader, jukebox=Jukebox(diary, songs, home.songs), metrics=metrics)
     if reader.serving:
         metrics.reads_with(reader.serving.version)
     for theme in THEMES:

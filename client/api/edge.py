@@ -100,7 +100,9 @@ class Feedback(Taken):
 
     model_config = _example(song="iu-through-the-night", event="liked", playlist="q1Xb3fT9LmA2")
     song: Key
-    event: Literal["played", "skipped", "liked", "unliked", "disliked"]
+    event: Literal["played", "opened", "skipped", "liked", "unliked", "disliked"] = Field(
+        description="*played*: half of it or four minutes; *opened*: a link to it, whether or not it sounded"
+    )
     playlist: Key | None = None
     entry: Annotated[StrictInt, Field(ge=1, le=2**53)] | None = None
 
@@ -318,6 +320,7 @@ class Songs(Given):
 
     songs: list[Song]
     total: int
+    faults: list[str] = Field(description="what of the person's own songs and taste cannot be used, and what to do")
 
 
 class RecommendedSong(Given):

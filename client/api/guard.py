@@ -15,11 +15,11 @@ import logging
 import traceback
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass, field
-from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders, QueryParams
+from starlette.requests import cookie_parser
 from starlette.responses import RedirectResponse, Response
 
 from client.api.access import SESSION_SECONDS, Access
@@ -156,11 +156,8 @@ class Guard:
         scheme, _, token = headers.get("authorization", "").partition(" ")
         if scheme:
             return scheme.lower() == "bearer" and self._access.admits_token(token.strip())
-        try:
-            cookie = SimpleCookie(headers.get("cookie", "")).get(self._rules.cookie)
-        except CookieError:
-            return False
-        return cookie is not None and self._access.admits_session(cookie.value)
+        session = cookie_parser(headers.get("cookie", "")).get(self._rules.cookie)  # one odd cookie of another program hides no other
+        return session is not None and self._access.admits_session(session)
 
     async def _passed_on(self, scope: Scope, receive: Receive, answer: _Answer, headers: Headers) -> None:
         limits, most = self._rules.limits, IMPORTS.get(scope["path"], self._rules.limits.body)

@@ -45,7 +45,7 @@ def recommendations(
         return _recommended(device, only(Emotion.named(str(emotion))), mode, count)
     kept = device.diary.entry(entry)
     care = edge.Care.of(kept.text)
-    return _recommended(device, felt(kept), mode, count, care=care, anyway=anyway)
+    return _recommended(device, felt(kept), mode, count, care=care, anyway=anyway, entry=entry)
 
 
 @routes.post("/recommendations", summary="Songs for a text that is not kept")
@@ -84,9 +84,9 @@ def playlist(id: edge.Key, device: ThisDevice, format: Literal["jspf", "xspf", "
 
 @routes.get("/songs", summary="Look for songs")
 def songs(device: ThisDevice, text: Words = "", limit: Annotated[int, Query(ge=1, le=200)] = 50) -> edge.Songs:
-    """In the bundled catalogue and the person's own."""
+    """In the bundled catalogue and the person's own; `faults` says what of the person's own music cannot be used."""
     found, total = device.jukebox.find(text, limit)
-    return edge.Songs(songs=[edge.Song.of(song) for song in found], total=total)
+    return edge.Songs(songs=[edge.Song.of(song) for song in found], total=total, faults=list(device.jukebox.faults))
 
 
 @routes.post("/songs/import", summary="Take in a catalogue of one's own", openapi_extra=RAW)
@@ -104,12 +104,19 @@ async def import_listens(request: Request, device: ThisDevice) -> edge.Imported:
 
 
 def _recommended(
-    device: Device, mood: tuple[float, ...], mode: edge.Mode, count: int, *, care: edge.Care | None = None, anyway: bool = False
+    device: Device,
+    mood: tuple[float, ...],
+    mode: edge.Mode,
+    count: int,
+    *,
+    care: edge.Care | None = None,
+    anyway: bool = False,
+    entry: int | None = None,
 ) -> edge.Recommendations:
     """Where care is called for it comes first, and songs only if they are asked for all the same."""
     if care is not None and not anyway:
         return edge.Recommendations(id="", mode=mode, care=care, songs=[])
-    id, chosen = device.jukebox.recommend(mood, mode=mode, count=count)
+    id, chosen = device.jukebox.recommend(mood, mode=mode, count=count, entry=entry)
     return edge.Recommendations(id=id, mode=mode, care=care, songs=[edge.RecommendedSong.of(one) for one in chosen])
 
 

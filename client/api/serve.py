@@ -22,7 +22,7 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from client.api.access import login_address, served_at
+from client.api.access import SERVE_LOCK, login_address, served_at
 from client.api.guard import LOOPBACK, Receive, Rules, Scope, Send
 from client.api.problems import Problem
 from client.home import Home
@@ -55,6 +55,10 @@ class Address:
             raise Refusal(
                 f"--host {self.host} can be reached by others, who could read along; give --tls-cert and --tls-key, or leave --host out"
             )
+        if self.is_everywhere and not self.names:
+            raise Refusal(
+                f"--host {self.host} listens everywhere and is no name that can be asked for; give the one that others type with --name"
+            )
         if self.certificate is not None:
             _require_certificate(self.certificate, self.key)
 
@@ -72,9 +76,17 @@ class Address:
             return False
 
     @property
+    def is_everywhere(self) -> bool:
+        """Whether it stands for every address of this device, and so for none that a browser could open."""
+        try:
+            return self.host in ("", "0") or ipaddress.ip_address(self.host).is_unspecified
+        except ValueError:
+            return False
+
+    @property
     def rules(self) -> Rules:
         """What the guard asks of requests to this address."""
-        own = () if self.host in ("0.0.0.0", "::") else (_bracketed(self.host),)  # noqa: S104 - compared, not listened on
+        own = () if self.is_everywhere else (_bracketed(self.host),)
         return Rules(names=LOOPBACK | {name.lower() for name in (*own, *self.names)}, tls=self.tls)
 
     def url(self, port: int) -> str:
@@ -89,7 +101,7 @@ def serve(home: Home, address: Address, *, engine: str, tell: Callable[[str], No
     ``tell`` is given the page's address with a token that is good for one login, once whoever asks there is answered.
     """
     busy = Refusal(f"'{home.root}' is being served already; use that server, or stop it first")
-    with locked(home.root / "serve.lock", otherwise=busy), closing(_listening(address)) as listener:
+    with locked(home.root / SERVE_LOCK, otherwise=busy), closing(_listening(address)) as listener:
         from client.api.api import create_app  # after what can be refused was: PyTorch takes seconds to import
         from client.music.playlist import bundled_songs
         from client.reading.reader import EmotionReader

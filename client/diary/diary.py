@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import json
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
 from client.diary.diary_file import Connection, DiaryFile
+from client.diary.made_playlists import DOCUMENT as PLAYLISTS
+from client.diary.made_playlists import without_entry
 from client.reading.reading import Reading
 from client.vault import shred
 from model.emotions import EMOTIONS, Emotion
@@ -22,8 +25,8 @@ from model.examples import Example
 from model.refusal import Refusal
 
 LARGEST_PAGE = 1000
-CACHED = "trunk-*"
-"""The files in which ``model.tuning.TrunkCache`` keeps what it computed of the entries."""
+CACHED = ("trunk-*", "rounding-*")
+"""The files in which ``model.tuning.TrunkCache`` keeps what it computed of the entries, and ``client.compression`` what rounding left."""
 
 _COLUMNS = "id, day, written, edited, text, probabilities, version, digest, emotion, feelings, teaches"
 
@@ -200,15 +203,17 @@ class Diary:
             return _entry(database, number)
 
     def forget(self, number: int) -> None:
-        """Remove an entry, its label and its history, overwritten on disk, and what the model computed of any entry.
+        """Remove an entry, its label and its history, overwritten on disk, the moods of its playlists, and what the model computed of any.
 
-        Past rounds cannot be recalled.
+        Past rounds cannot be recalled, and what its songs have taught of the person's taste stays.
         """
         with self._file.writing() as database:
             _entry(database, number)
             database.execute("DELETE FROM entries WHERE id = ?", (number,))
-        for computed in self._cache.glob(CACHED):  # after the entry is gone: see client.learning
-            shred(computed)
+            _forget_moods(database, number)
+        for computed in [path for pattern in CACHED for path in self._cache.glob(pattern)]:  # after the entry is gone: see client.learning
+            with suppress(FileNotFoundError):  # a round that ends meanwhile removes its own
+                shred(computed)
         try:
             self._file.compact()
         except Refusal as refusal:
@@ -235,6 +240,24 @@ class Diary:
         """Keep a small document under a name, instead of an older one."""
         with self._file.writing() as database:
             database.execute("INSERT OR REPLACE INTO documents (name, content) VALUES (?, ?)", (name, document))
+
+    def revise(self, name: str, revised: Callable[[str | None], str]) -> None:
+        """Keep what ``revised`` makes of the document that is kept now (None: there is none), in one transaction."""
+        with self._file.writing() as database:
+            row = database.execute("SELECT content FROM documents WHERE name = ?", (name,)).fetchone()
+            document = revised(row[0] if row else None)
+            database.execute("INSERT OR REPLACE INTO documents (name, content) VALUES (?, ?)", (name, document))
+
+    def keep_first(self, name: str, document: str) -> None:
+        """Keep a document under a name if there is none yet."""
+        with self._file.writing() as database:
+            database.execute("INSERT OR IGNORE INTO documents (name, content) VALUES (?, ?)", (name, document))
+
+    def set_aside(self, name: str) -> None:
+        """Give a document that cannot be read another name, so that a new one can be begun and nothing of it is lost."""
+        with self._file.writing() as database:
+            taken = database.execute("SELECT count(*) FROM documents WHERE instr(name, ?) = 1", (f"{name}-damaged-",)).fetchone()[0]
+            database.execute("UPDATE documents SET name = ? WHERE name = ?", (f"{name}-damaged-{taken + 1}", name))
 
     def documents(self) -> dict[str, str]:
         """All documents by their names."""
@@ -326,6 +349,13 @@ def _reading_values(reading: Reading | None) -> tuple[str | None, str | None, in
 def _note_correction(database: Connection, number: int, correction: Correction) -> None:
     before = correction.before.en if correction.before else None
     database.execute("INSERT INTO corrections (entry, before, at) VALUES (?, ?, ?)", (number, before, correction.at.isoformat()))
+
+
+def _forget_moods(database: Connection, number: int) -> None:
+    """Playlists that were set aside since they cannot be read go as a whole: they may hold any entry's mood."""
+    database.execute("DELETE FROM documents WHERE instr(name, ?) = 1", (f"{PLAYLISTS}-damaged-",))
+    for (document,) in database.execute("SELECT content FROM documents WHERE name = ?", (PLAYLISTS,)).fetchall():
+        database.execute("UPDATE documents SET content = ? WHERE name = ?", (without_entry(document, number), PLAYLISTS))
 
 
 def _entry(database: Connection, number: int) -> Entry:

@@ -1,7 +1,8 @@
 """Moving a diary: export to JSON, CSV, a folder of Markdown or an encrypted archive; import of these and of other programs' diaries.
 
-JSON and the archive hold everything, also small documents such as the person's taste in music; CSV and Markdown hold the
-entries. Whatever was exported comes back the same, to the letter. Only the archive is encrypted.
+JSON and the archive hold everything, also small documents such as the person's taste in music, and their own catalogues of
+songs as far as those are text; CSV and Markdown hold the entries. Whatever was exported comes back the same, to the letter.
+Only the archive is encrypted.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ import csv
 import io
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from enum import StrEnum
 from pathlib import Path
@@ -21,8 +23,11 @@ from client.diary.archive import is_archive, open_archive, seal_archive
 from client.diary.diary import Diary, Record
 from client.diary.entry_form import FIELDS, BadRow, fields_of, record_of
 from client.diary.foreign import Row, rows_of
+from client.diary.made_playlists import DOCUMENT as PLAYLISTS
+from client.diary.made_playlists import without_entries
+from client.music.own_songs import OwnSongs
 from client.vault import Passphrase
-from model.checkpoint import write_durably
+from model.checkpoint import sync_folder, write_durably
 from model.refusal import Refusal
 
 PROGRAM, VERSION = "feelinghealing diary", 1
@@ -44,6 +49,8 @@ class Imported:
     added: int
     known: int
     bad: tuple[tuple[str, str], ...]
+    catalogues: int = 0
+    """Of a person's own songs."""
 
     def account(self) -> str:
         """One line for a person; no word of any row."""
@@ -51,11 +58,13 @@ class Imported:
         if self.bad:
             first = "; ".join(f"{place}: {reason}" for place, reason in self.bad[:10])
             parts.append(f"bad rows skipped: {len(self.bad)} ({first}{'; ...' if len(self.bad) > 10 else ''})")
+        if self.catalogues:
+            parts.append(f"catalogues of songs: {self.catalogues}")
         return ", ".join(parts)
 
 
-def export_diary(diary: Diary, path: Path, form: Form, *, passphrase: Callable[[], Passphrase]) -> int:
-    """Write the diary to a new file or folder that its owner only may read, and give the number of entries.
+def export_diary(diary: Diary, path: Path, form: Form, *, passphrase: Callable[[], Passphrase], songs: OwnSongs | None = None) -> int:
+    """Write the diary, and the person's own ``songs``, to a new file or folder that its owner only may read; gives the number of entries.
 
     ``passphrase`` is asked for an archive's own. An archive is opened again before this returns.
     """
@@ -66,20 +75,25 @@ def export_diary(diary: Diary, path: Path, form: Form, *, passphrase: Callable[[
         if form is Form.MARKDOWN:
             _write_markdown(records, path)
         elif form is Form.ARCHIVE:
-            _write_archive(_document(diary, records), path, passphrase())
+            _write_archive(_document(diary, records, songs), path, passphrase())
         else:
-            write_durably(path, _document(diary, records) if form is Form.JSON else _table(records))
+            write_durably(path, _document(diary, records, songs) if form is Form.JSON else _table(records))
     except OSError as error:
         raise Refusal(f"'{path}' cannot be written ({error.strerror}); free some room or name another place") from None
     return len(records)
 
 
-def import_diary(diary: Diary, path: Path, *, passphrase: Callable[[], Passphrase], today: date | None = None) -> Imported:
-    """Keep every entry of a file or folder that is not here yet, all or none; bad rows are counted and told by their place."""
+def import_diary(
+    diary: Diary, path: Path, *, passphrase: Callable[[], Passphrase], songs: OwnSongs | None = None, today: date | None = None
+) -> Imported:
+    """Keep every entry of a file or folder that is not here yet, all or none; bad rows are counted and told by their place.
+
+    Its documents are kept where there is none of that name, and its catalogues of songs, if ``songs`` says where.
+    """
     if not path.exists():
         raise Refusal(f"there is no '{path}'; name a file or a folder")
     try:
-        rows, documents = _read(path, passphrase)
+        rows, more = _read(path, passphrase)
     except OSError as error:
         raise Refusal(f"'{path}' cannot be read ({error.strerror}); check who owns it") from None
     records, bad = [], []
@@ -90,21 +104,36 @@ def import_diary(diary: Diary, path: Path, *, passphrase: Callable[[], Passphras
             records.append(record_of(row.fields, today=today or date.today()))
         except BadRow as fault:
             bad.append((row.place, str(fault)))
-    added = len(diary.restore(records))
-    for name, document in documents.items():
-        if diary.kept(name) is None:
-            diary.keep(name, document)
-    return Imported(added, len(records) - added, tuple(bad))
+    numbers = diary.restore(records)
+    for name, document in more.documents.items():
+        if name == PLAYLISTS and numbers != [record.entry.number for record in records]:
+            document = without_entries(document)  # another entry has the number here, and forgetting it would reach the wrong mood
+        diary.keep_first(name, document)
+    worse = _take_in(songs, more.songs) if songs is not None else []
+    catalogues = len(more.songs) - len(worse) if songs is not None else 0
+    return Imported(len(numbers), len(records) - len(numbers), (*bad, *worse), catalogues)
+
+
+def _take_in(songs: OwnSongs, catalogues: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Keep the catalogues; which could not be kept, and why."""
+    bad = []
+    for number, content in enumerate(catalogues.values(), start=1):
+        try:
+            songs.take_in(io.BytesIO(content.encode()))
+        except (Refusal, OSError) as fault:
+            bad.append((f"catalogue {number}", str(fault.strerror if isinstance(fault, OSError) else fault)))
+    return bad
 
 
 # writing
 
 
-def _document(diary: Diary, records: Iterable[Record]) -> bytes:
+def _document(diary: Diary, records: Iterable[Record], songs: OwnSongs | None) -> bytes:
     content = {
         "program": PROGRAM,
         "version": VERSION,
         "documents": diary.documents(),
+        "songs": songs.texts() if songs else {},
         "entries": [fields_of(record) for record in records],
     }
     return json.dumps(content, ensure_ascii=False, indent=1).encode()
@@ -129,14 +158,32 @@ def _cell(value: Any) -> str:
 
 
 def _write_markdown(records: Iterable[Record], folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    for record in records:
-        fields = fields_of(record)
-        text = fields.pop("text")
-        front = "".join(f"{name}: {json.dumps(value)}\n" for name, value in fields.items())
-        path = folder / f"{record.entry.day.isoformat()}-{record.entry.number:06d}.md"
-        with open(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file:
-            file.write(f"---\n{front}---\n{text}".encode())
+    """All files or no folder: what stopped half-way would lie about in plain text and be taken for the whole diary."""
+    folder = folder.absolute()
+    partial = folder.with_name(f".{folder.name}.partial")
+    if partial.exists():
+        shutil.rmtree(partial)  # of one that was killed
+    partial.mkdir(parents=True, mode=0o700)
+    try:
+        for record in records:
+            _write_one(record, partial)
+        sync_folder(partial)
+        partial.replace(folder)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    sync_folder(folder.parent)
+
+
+def _write_one(record: Record, folder: Path) -> None:
+    fields = fields_of(record)
+    text = fields.pop("text")
+    front = "".join(f"{name}: {json.dumps(value)}\n" for name, value in fields.items())
+    path = folder / f"{record.entry.day.isoformat()}-{record.entry.number:06d}.md"
+    with open(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file:
+        file.write(f"---\n{front}---\n{text}".encode())
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _write_archive(content: bytes, path: Path, passphrase: Passphrase) -> None:
@@ -153,29 +200,37 @@ def _write_archive(content: bytes, path: Path, passphrase: Passphrase) -> None:
 Rows = Iterable[Row]
 
 
-def _read(path: Path, passphrase: Callable[[], Passphrase]) -> tuple[Rows, Mapping[str, str]]:
-    """The rows of a source and the documents that came with them."""
+@dataclass(frozen=True)
+class _More:
+    """What came with the rows: documents, and catalogues of songs, by their names."""
+
+    documents: Mapping[str, str] = field(default_factory=dict)
+    songs: Mapping[str, str] = field(default_factory=dict)
+
+
+def _read(path: Path, passphrase: Callable[[], Passphrase]) -> tuple[Rows, _More]:
+    """The rows of a source and what came with them."""
     if path.is_dir():
-        return list(rows_of(path)), {}
+        return list(rows_of(path)), _More()
     with path.open("rb") as file:
         if is_archive(file):
             return _of_document(open_archive(file, passphrase()), path)
     if path.suffix.lower() == ".json":
         return _of_document(path.read_bytes(), path)
-    return list(rows_of(path)), {}
+    return list(rows_of(path)), _More()
 
 
-def _of_document(content: bytes, path: Path) -> tuple[Rows, Mapping[str, str]]:
+def _of_document(content: bytes, path: Path) -> tuple[Rows, _More]:
     try:
         document = json.loads(content)
         if document["program"] != PROGRAM:
             raise ValueError
         if document["version"] != VERSION:
             raise Refusal(f"'{path}' has version {document['version']} and this program reads {VERSION}; update the program")
-        documents = document["documents"]
-        for name, one in documents.items():
+        more = _More(document["documents"], document.get("songs", {}))
+        for name, one in (*more.documents.items(), *more.songs.items()):
             (name + one).encode()  # text that the diary can hold
-        return list(_numbered(document["entries"])), documents
+        return list(_numbered(document["entries"])), more
     except Refusal:
         raise
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):

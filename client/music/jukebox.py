@@ -1,39 +1,39 @@
 """Jukebox: one device's songs, the playlists it has made lately, and what feedback has taught it.
 
 Songs are the bundled ones and the person's own, which lie in Home. Taste and playlists are documents in the encrypted diary,
-written before a call returns, so that feedback to a playlist of yesterday is understood today.
+read anew in each call, since an import may have brought others, and written before it returns, so that feedback to a playlist
+of yesterday is understood today. What is damaged is set aside and told of: no song is worth a diary that cannot be opened.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 import secrets
 import threading
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 
-from client.diary.diary import Diary, Entry
-from client.music.catalogue import read_catalogue
+from client.diary.diary import Diary, Entry, NoEntry
+from client.diary.made_playlists import DOCUMENT as PLAYLISTS
+from client.diary.made_playlists import EVEN, Made, document_of, made_of, without_entry
 from client.music.listens import heard_in_emotions, read_listens
-from client.music.playlist import Playlist, Song, read_songs
+from client.music.own_songs import OwnSongs
+from client.music.playlist import Playlist, Song
 from client.music.recommender import Event, Mode, Recommendation, Recommender, Taste
 from client.reading.insights import feeling
 from model.emotions import EMOTIONS, Emotion
 from model.refusal import Refusal
 
-MOST_PLAYLISTS = 50
-MOST_CATALOGUES = 20
-EVEN = tuple(1 / len(EMOTIONS) for _ in EMOTIONS)
-"""The mood of which nothing is known."""
+__all__ = ["EVEN", "Jukebox", "Made", "NoSuchPlaylist", "NoSuchSong", "felt", "music_faults", "only"]
 
-_TASTE, _PLAYLISTS = "taste", "playlists"
+MOST_PLAYLISTS = 50
+TASTE = "taste"
+
+_Meaning = TypeVar("_Meaning")
 
 
 class NoSuchSong(Refusal):
@@ -44,50 +44,56 @@ class NoSuchPlaylist(Refusal):
     """The playlist was never made, or is older than those that are kept."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Made:
-    """A playlist as it is remembered: for which mood, and which songs."""
-
-    id: str
-    mode: str
-    mood: tuple[float, ...]
-    songs: tuple[str, ...]
-
-
 class Jukebox:
     """Recommends, learns, remembers its playlists, takes in songs and listens; one call at a time."""
 
     def __init__(self, diary: Diary, songs: Sequence[Song], folder: Path) -> None:
         self._diary = diary
-        self._bundled = tuple(songs)
-        self._folder = folder
+        self._bundled = {song.key: song for song in songs}
+        self._own = OwnSongs(folder)
+        self._own.sweep()
         self._rng = np.random.default_rng()
         self._turn = threading.RLock()
-        self._made = {one.id: one for one in _playlists(diary.kept(_PLAYLISTS))}
-        taste = diary.kept(_TASTE)
-        self._recommender = self._with_all_songs(Taste.from_json(taste) if taste else Taste())
+        self._known: tuple[str, Taste] = ("", Taste())  # a document, and what it says
+        self._songs: dict[str, Song] = {}
+        self._set_aside = _set_aside(diary)
+        with self._turn:
+            self._look_again()
+            self._read_playlists()
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """One sentence for each thing of the person's music that cannot be used."""
+        return (*self._own.faults, *self._set_aside)
 
     def find(self, words: str, limit: int) -> tuple[list[Song], int]:
         """Songs whose title, artist or tag holds the words, and how many there are in all."""
+        with self._turn:
+            self._look_for_songs()
         wanted = words.casefold().split()
         found = [song for song in self._songs.values() if all(word in _described(song) for word in wanted)]
         return found[:limit], len(found)
 
-    def recommend(self, mood: Sequence[float], *, mode: str, count: int) -> tuple[str, list[Recommendation]]:
-        """Songs for a mood, and the id of the playlist that they make."""
+    def recommend(self, mood: Sequence[float], *, mode: str, count: int, entry: int | None = None) -> tuple[str, list[Recommendation]]:
+        """Songs for a mood, and the id of the playlist that they make; ``entry`` if the mood is an entry's."""
         with self._turn:
+            self._look_again()
             chosen = self._recommender.recommend(mood, mode=Mode(mode), count=count, rng=self._rng)
-            made = Made(id=secrets.token_urlsafe(9), mode=mode, mood=tuple(mood), songs=tuple(one.song.key for one in chosen))
-            self._made = dict([*self._made.items(), (made.id, made)][-MOST_PLAYLISTS:])
-            self._diary.keep(_PLAYLISTS, json.dumps([asdict(one) for one in self._made.values()]))
+            songs = tuple(one.song.key for one in chosen)
+            made = Made(id=secrets.token_urlsafe(9), mode=mode, mood=tuple(mood), songs=songs, entry=entry)
+            self._read_playlists()
+            self._diary.revise(PLAYLISTS, lambda document: document_of([*made_of(document), made][-MOST_PLAYLISTS:]))
+            if entry is not None:
+                self._require_not_forgotten(entry)
         return made.id, chosen
 
     def made(self, id: str) -> Made:
         """The playlist of this id; :class:`NoSuchPlaylist` if it is not kept."""
-        try:
-            return self._made[id]
-        except KeyError:
-            raise NoSuchPlaylist(f"there is no playlist of that id among the last {MOST_PLAYLISTS}; ask for recommendations anew") from None
+        with self._turn:
+            for made in self._read_playlists():
+                if made.id == id:
+                    return made
+        raise NoSuchPlaylist(f"there is no playlist of that id among the last {MOST_PLAYLISTS}; ask for recommendations anew")
 
     def playlist(self, id: str) -> Playlist:
         """The same with its songs, for export; songs that have left the catalogue are left out."""
@@ -97,45 +103,114 @@ class Jukebox:
     def learn(self, song: str, event: str, mood: Sequence[float]) -> None:
         """Take in what became of a song, heard in this mood."""
         with self._turn:
+            self._look_again()
             if song not in self._songs:
                 raise NoSuchSong("no song of this device has that key; look it up with GET /v1/songs")
-            self._recommender.learn(song, Event(event), mood)
-            self._diary.keep(_TASTE, self._recommender.taste.to_json())
+            self._teach(lambda: self._recommender.learn(song, Event(event), mood))
 
     def take_back_like(self, song: str) -> None:
         """Unlearn that a song was liked; :class:`NoSuchLike` if it was not, or too long ago."""
         with self._turn:
-            self._recommender.take_back_like(song)
-            self._diary.keep(_TASTE, self._recommender.taste.to_json())
+            self._look_again()
+            self._teach(lambda: self._recommender.take_back_like(song))
 
     def hear(self, file: BinaryIO) -> tuple[int, int]:
         """Take in a listening history: how many listens were of songs known here, and how many were not."""
         listens = read_listens(file, now=datetime.now(UTC))
         heard = heard_in_emotions(listens, tuple(self._songs.values()), _moods_by_day(self._diary))
         with self._turn:
-            self._recommender.remember(heard.songs)
-            self._diary.keep(_TASTE, self._recommender.taste.to_json())
+            self._look_again()
+            self._teach(lambda: self._recommender.remember(heard.songs))
         return heard.matched, heard.listens - heard.matched
 
     def take_in(self, file: BinaryIO) -> tuple[int, int]:
         """Keep a person's own catalogue (CSV, JSPF, XSPF or M3U8); how many songs it holds, and how many rows were left out."""
+        catalogue = self._own.take_in(file)  # without the turn: a file arrives as slowly as it likes
         with self._turn:
-            if len(list(self._folder.glob("own-*"))) >= MOST_CATALOGUES:
-                raise Refusal(f"there are {MOST_CATALOGUES} catalogues already; remove one from '{self._folder}' first")
-            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            arrived = _written(file, self._folder)
-            try:
-                catalogue = read_catalogue(arrived)
-                arrived.replace(self._folder / f"own-{_digest(arrived)}{arrived.suffix}")
-            finally:
-                arrived.unlink(missing_ok=True)
-            self._recommender = self._with_all_songs(self._recommender.taste)
+            self._look_for_songs()
         return len(catalogue.songs), len(catalogue.bad_rows)
 
-    def _with_all_songs(self, taste: Taste) -> Recommender:
-        own = [song for path in sorted(self._folder.glob("own-*")) for song in read_songs(path)]
-        self._songs = {song.key: song for song in (*own, *self._bundled)}
-        return Recommender(tuple(self._songs.values()), taste)
+    def _look_again(self) -> None:
+        """See what others have changed: the files of songs, and the taste."""
+        self._look_for_songs()
+        self._recommender.taste = self._read(TASTE, self._taste_in)
+
+    def _look_for_songs(self) -> None:
+        if self._own.look() or not self._songs:
+            own = {song.key: _completed(song, self._bundled.get(song.key)) for song in self._own.songs}
+            self._songs = {**self._bundled, **own}
+            self._recommender = Recommender(tuple(self._songs.values()), self._known[1])
+
+    def _teach(self, lesson: Callable[[], None]) -> None:
+        """One transaction from the taste that is kept to the next, or none if the lesson is refused."""
+        self._diary.revise(TASTE, lambda document: self._taught(document, lesson))
+
+    def _taught(self, document: str | None, lesson: Callable[[], None]) -> str:
+        self._recommender.taste = self._taste_in(document)
+        lesson()
+        self._known = self._recommender.taste.to_json(), self._recommender.taste
+        return self._known[0]
+
+    def _taste_in(self, document: str | None) -> Taste:
+        """What a document says; the last one is not read twice, which would take longer than all else."""
+        if document is None:
+            return Taste()
+        if document != self._known[0]:
+            self._known = document, Taste.from_json(document)
+        return self._known[1]
+
+    def _read_playlists(self) -> list[Made]:
+        return self._read(PLAYLISTS, made_of)
+
+    def _read(self, name: str, meaning: Callable[[str | None], _Meaning]) -> _Meaning:
+        """What the document of this name means; a damaged one is set aside, and all begins anew."""
+        document = self._diary.kept(name)
+        try:
+            return meaning(document)
+        except Refusal:
+            self._diary.set_aside(name)
+            self._set_aside = _set_aside(self._diary)
+            return meaning(None)
+
+    def _require_not_forgotten(self, entry: int) -> None:
+        """An entry that was forgotten before its playlist was written takes the mood along."""
+        try:
+            self._diary.entry(entry)
+        except NoEntry:
+            self._diary.revise(PLAYLISTS, lambda document: without_entry(document or "[]", entry))
+            raise
+
+
+def music_faults(diary: Diary, folder: Path) -> tuple[str, ...]:
+    """What :attr:`Jukebox.faults` says, for who has no jukebox at hand; changes nothing."""
+    own = OwnSongs(folder)
+    own.look()
+    return (*own.faults, *_set_aside(diary))
+
+
+def _set_aside(diary: Diary) -> tuple[str, ...]:
+    return tuple(
+        f"the diary's document `{old}` could not be read, so a new one was begun; look for the old one as `{name}` in an export as JSON"
+        for old in (TASTE, PLAYLISTS)
+        for name in diary.documents()
+        if name.startswith(f"{old}-damaged-")
+    )
+
+
+def _completed(own: Song, bundled: Song | None) -> Song:
+    """A person's own song, with what is known of it here wherever their catalogue says nothing."""
+    if bundled is None:
+        return own
+    return replace(
+        own,
+        tempo=own.tempo or bundled.tempo,
+        tags=own.tags or bundled.tags,
+        genre=own.genre or bundled.genre,
+        year=own.year or bundled.year,
+        ids={**bundled.ids, **own.ids},
+        attribution=own.attribution or bundled.attribution,
+        url=own.url or bundled.url,
+    )
 
 
 def felt(entry: Entry) -> tuple[float, ...]:
@@ -156,38 +231,5 @@ def _moods_by_day(diary: Diary) -> dict[date, tuple[float, ...]]:
     return {day: tuple(float(share) for share in np.mean(moods, axis=0)) for day, moods in days.items()}
 
 
-def _written(file: BinaryIO, folder: Path) -> Path:
-    """The file, copied piece by piece to a name whose ending says what its first bytes are."""
-    piece = file.read(64 * 1024)
-    path = folder / f"import{_ending(piece)}"
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as copy:
-        while piece:
-            copy.write(piece)
-            piece = file.read(64 * 1024)
-    return path
-
-
-def _ending(start: bytes) -> str:
-    first = start.removeprefix(b"\xef\xbb\xbf").lstrip()
-    for sign, ending in ((b"#EXTM3U", ".m3u8"), (b"{", ".jspf"), (b"<", ".xspf")):
-        if first.startswith(sign):
-            return ending
-    return ".csv"
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
-
-
 def _described(song: Song) -> str:
     return " ".join((song.title, song.artist, song.genre, *song.tags)).casefold()
-
-
-def _playlists(document: str | None) -> list[Made]:
-    if document is None:
-        return []
-    try:
-        return [Made(**{**one, "mood": tuple(one["mood"]), "songs": tuple(one["songs"])}) for one in json.loads(document)]
-    except (ValueError, KeyError, TypeError):
-        raise Refusal("the diary's document `playlists` is damaged; restore the diary from a backup") from None

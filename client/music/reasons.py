@@ -2,7 +2,8 @@
 
 A song's score is a sum of features times weights. A reason is a feature that the song has and that raised its score above
 the catalogue's mean; the sentence names the largest. What it says of the past ("you liked it before") is looked up, and
-"you tend to like" stands only where the plays, and not a draw of chance, put the weight above zero.
+"you tend to like" stands only where the plays, and not a draw of chance, put the weight above zero, and some such song was
+played or liked: links that were opened do not say so.
 """
 
 from __future__ import annotations
@@ -53,7 +54,9 @@ class Reasons:
         self._mode = mode
         mean, factor = taste.posterior()
         spread = np.sqrt((np.linalg.inv(factor) ** 2).sum(axis=0))
-        self._surely = (mean - PRIOR_MEAN > SURELY * spread) & (taste.events > 0)
+        enjoyed = [number for number, song in enumerate(songs) if taste.songs.get(song.key, Memory()).enjoyed]
+        self._enjoyed_artists = {songs[number].artist.casefold() for number in enjoyed}
+        self._surely = (mean - PRIOR_MEAN > SURELY * spread) & (rows[enjoyed] > 0).any(axis=0)
         self._at = {name: number for number, name in enumerate(FEATURES)}
 
     def of(self, number: int, step: int, count: int) -> tuple[str, str]:
@@ -78,6 +81,8 @@ class Reasons:
             return memory.events == 0 and not any(memory.imported)
         if name == "known":
             return memory.reward > 0
+        if name == "artist":
+            return bool(value > 0) and self._songs[number].artist.casefold() in self._enjoyed_artists
         if name == "heard":
             return bool(self._mood @ np.add(memory.heard, memory.imported) >= 0.5)
         return bool(value > 0)
@@ -109,6 +114,8 @@ class Reasons:
     def _said(self, number: int, name: str) -> Clause:
         if name == "known" and self._memory(number).liked:
             return Clause("전에 좋다고 하신 곡", "you liked it before")
+        if name == "known" and not self._memory(number).enjoyed:
+            return Clause("전에 열어 보신 곡", "you have opened it before")
         return {
             "fit": Clause("지금 마음과 결이 가까운 곡", "it lies close to this mood"),
             "new": Clause("아직 함께 듣지 않은 곡", "you have not heard it here yet"),

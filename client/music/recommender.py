@@ -79,8 +79,12 @@ class Recommender:
 
     @property
     def taste(self) -> Taste:
-        """What has been learned so far."""
+        """What has been learned so far; another takes its place where somebody else has taught it."""
         return self._taste
+
+    @taste.setter
+    def taste(self, taste: Taste) -> None:
+        self._taste = taste
 
     def recommend(self, probabilities: Sequence[float], *, mode: Mode, count: int = 12, rng: np.random.Generator) -> list[Recommendation]:
         """Up to ``count`` songs for a mood; never one that the person dislikes. The same ``rng`` gives the same list."""

@@ -66,11 +66,18 @@ class Memory:
     last: int = 0
     """Which of all events was its last, counted from 1."""
     heard: tuple[float, ...] = NO_EMOTION
-    """How often it was heard to the end in each emotion, by the probabilities."""
+    """How often it was played or liked in each emotion, by the probabilities."""
     imported: tuple[float, ...] = NO_EMOTION
     """The same from an imported history."""
     liked: bool = False
     disliked: bool = False
+    played: int = 0
+    """How often it was heard to the end; 0 of a time when opening a link was counted as that."""
+
+    @property
+    def enjoyed(self) -> bool:
+        """Whether the person has said or shown that they like it; opening a link is neither."""
+        return self.liked or self.played > 0
 
 
 def checked_mood(probabilities: Sequence[float]) -> Array:

@@ -49,12 +49,14 @@ class Event(StrEnum):
     """What a person did with a song. Played and skipped follow :func:`client.music.listens.counts_as_heard`."""
 
     PLAYED = "played"
+    OPENED = "opened"
+    """A link to the song was followed: a weak sign, since nobody knows whether a note of it has sounded."""
     SKIPPED = "skipped"
     LIKED = "liked"
     DISLIKED = "disliked"
 
 
-REWARD = {Event.LIKED: 1.0, Event.PLAYED: 0.6, Event.SKIPPED: -0.6, Event.DISLIKED: -1.0}
+REWARD = {Event.LIKED: 1.0, Event.PLAYED: 0.6, Event.OPENED: 0.15, Event.SKIPPED: -0.6, Event.DISLIKED: -1.0}
 
 
 class NoSuchLike(Refusal):
@@ -207,6 +209,7 @@ def _remembered(memory: Memory, event: Event, now: int, mood: Array) -> Memory:
         reward=memory.reward + REWARD[event],
         last=now,
         heard=heard,
+        played=memory.played + (event is Event.PLAYED),
         liked=event is Event.LIKED if named else memory.liked,
         disliked=event is Event.DISLIKED if named else memory.disliked,
     )
@@ -231,9 +234,14 @@ def _short(memory: Memory) -> dict[str, Any]:
 def _memory(values: Mapping[str, Any]) -> Memory:
     heard = {name: tuple(_numbers(values.get(name, NO_EMOTION), len(NO_EMOTION)).tolist()) for name in ("heard", "imported")}
     memory = Memory(**{**values, **heard})
-    counts = (memory.events, memory.last)
+    counts = (memory.events, memory.last, memory.played)
     sound = all(type(count) is int and 0 <= count < 2**53 for count in counts) and type(memory.liked) is type(memory.disliked) is bool
-    if not sound or min(*memory.heard, *memory.imported) < 0 or not abs(float(memory.reward)) <= memory.events:
+    if (
+        not sound
+        or memory.played > memory.events
+        or min(*memory.heard, *memory.imported) < 0
+        or not abs(float(memory.reward)) <= memory.events
+    ):
         raise ValueError
     return memory
 

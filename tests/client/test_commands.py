@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from client.api.access import Access, served_at
 from client.commands import client_commands
 from client.home import DevicePolicy, Home
 from client.participation import Participation
+from client.sent import note_sent
 from client.vault import Passphrase
 from model.emotions import Emotion
 from model.refusal import Refusal
@@ -77,6 +79,19 @@ def test_status_tells_numbers_and_no_text(home: Home, healing: Healing) -> None:
     assert HIDDEN not in told
     (home.root / "ledger.json").unlink()
     assert "ledger.json' is gone" in healing("status").output
+
+
+def test_status_and_the_docs_name_every_file_of_a_home(home: Home, healing: Healing) -> None:
+    Access(home.root / "access.json")
+    note_sent(home.root, run="r", round=1, what="update", bytes=1, privacy="none", aggregation="plain")
+    home.participation = Participation(paused=True)
+    home.songs.mkdir()
+    told, docs = healing("status").output, (ROOT / "docs" / "diary.md").read_text(encoding="utf-8")
+    with served_at(home.root, "http://127.0.0.1:8000/"):
+        names = {f"{path.name}/" if path.is_dir() else path.name for path in home.root.iterdir() if path.suffix != ".lock"}
+    assert {"vault.json", "diary.key", "access.json", "songs/"} < names
+    assert not [name for name in names - {"served-at"} if name not in told]
+    assert not [name for name in names if f"`{name}`" not in docs]
 
 
 def test_forgetting_asks_and_says_what_it_cannot_undo(home: Home, healing: Healing) -> None:

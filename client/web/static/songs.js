@@ -66,7 +66,7 @@ function songRow(song, index, state, show) {
     nextTo(index);
   });
   return make("li", { class: "song" },
-    make("div", { class: "song-what" }, what(song), make("p", { class: "why" }, language() === "en" ? song.why_en : song.why), links(song, () => send("played"))),
+    make("div", { class: "song-what" }, what(song), make("p", { class: "why" }, language() === "en" ? song.why_en : song.why), links(song, () => send("opened"))),
     make("div", { class: "song-do" },
       make("button", { type: "button", class: "round like", "data-key": `like-${song.key}`, "aria-pressed": String(liked), "aria-label": say("songs.like", { title: song.title }), onclick: like }, icon(HEART)),
       make("button", { type: "button", class: "round skip-song", "data-key": `skip-${song.key}`, "aria-label": say("songs.skip", { title: song.title }), onclick: skip }, icon(SKIP))));
@@ -76,17 +76,17 @@ export function what(song) {
   return make("p", { class: "song-title" }, make("strong", {}, song.title), " ", make("span", { class: "artist" }, song.artist));
 }
 
-export function links(song, played = () => {}) {
+export function links(song, opened = () => {}) {
   const own = song.url ? [["url", song.url]] : [];
   const safe = [...own, ...Object.entries(song.links)].filter(([, address]) => /^https?:/i.test(address));
   return make("p", { class: "links" },
-    safe.map(([name, address]) => link(knows(`place.${name}`) ? say(`place.${name}`) : name, address, song, played)),
+    safe.map(([name, address]) => link(knows(`place.${name}`) ? say(`place.${name}`) : name, address, song, opened)),
     song.attribution && make("span", { class: "attribution" }, song.attribution));
 }
 
-function link(place, address, song, played) {
+function link(place, address, song, opened) {
   const label = say("songs.open", { title: song.title, place });
-  return make("a", { href: address, target: "_blank", rel: "noopener noreferrer", onclick: played, "aria-label": label }, place);
+  return make("a", { href: address, target: "_blank", rel: "noopener noreferrer", onclick: opened, "aria-label": label }, place);
 }
 
 function exits(state, load) {

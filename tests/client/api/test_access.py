@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from client.api.access import INVITATION_SECONDS, MOST_SESSIONS, SESSION_SECONDS, Access, login_address, served_at
+from client.api.access import INVITATION_SECONDS, MOST_SESSIONS, SERVE_LOCK, SESSION_SECONDS, Access, login_address, served_at
+from model.checkpoint import locked
 from model.refusal import Refusal
 
 
@@ -98,8 +99,17 @@ def test_a_damaged_file_admits_nobody(path: Path, content: str) -> None:
 def test_an_address_is_only_made_where_somebody_answers(tmp_path: Path) -> None:
     with pytest.raises(Refusal, match="is not being served"):
         login_address(tmp_path)
-    with served_at(tmp_path, "http://127.0.0.1:8000/"):
+    with locked(tmp_path / SERVE_LOCK), served_at(tmp_path, "http://127.0.0.1:8000/"):
         url, _, invitation = login_address(tmp_path).partition("?token=")
         assert (url, Access(tmp_path / "access.json").log_in(invitation) is not None) == ("http://127.0.0.1:8000/", True)
     with pytest.raises(Refusal, match="is not being served"):
         login_address(tmp_path)
+
+
+def test_no_invitation_is_made_for_the_port_of_a_server_that_was_killed(tmp_path: Path) -> None:
+    """SIGKILL leaves `served-at` and `serve.lock` behind, and nobody holds the lock."""
+    (tmp_path / "served-at").write_text("http://127.0.0.1:8000/")
+    (tmp_path / SERVE_LOCK).touch()
+    with pytest.raises(Refusal, match="is not being served"):
+        login_address(tmp_path)
+    assert not (tmp_path / "access.json").exists()

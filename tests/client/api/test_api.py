@@ -173,7 +173,27 @@ def test_songs_are_found_by_every_word(api: TestClient) -> None:
     song = some["songs"][0]
     found = api.get("/v1/songs", params={"text": f"{song['artist']} {song['title']}".upper()}).json()
     assert song["key"] in {one["key"] for one in found["songs"]}
-    assert api.get("/v1/songs", params={"text": "이런제목의노래는없다"}).json() == {"songs": [], "total": 0}
+    assert api.get("/v1/songs", params={"text": "이런제목의노래는없다"}).json() == {"songs": [], "total": 0, "faults": []}
+
+
+def test_a_diary_with_broken_music_is_served_and_the_music_says_what_is_wrong(opened: Opened, home: Home) -> None:
+    home.songs.mkdir()
+    (home.songs / "own-0000.csv").touch()
+    home.diary.keep("taste", "{")
+    api = opened()
+    assert api.get("/v1/entries").status_code == 200
+    assert len(api.get("/v1/songs").json()["faults"]) == 2
+
+
+def test_a_forgotten_entry_takes_along_the_mood_that_its_songs_were_for(api: TestClient, home: Home) -> None:
+    number = api.post("/v1/entries", json={"text": "텅 빈 방에 혼자 앉아 있으니 자꾸 눈물이 난다"}).json()["number"]
+    made = api.get("/v1/recommendations", params={"entry": number}).json()
+    mood = json.dumps(home.diary.entry(number).reading.probabilities)[1:-1]
+    assert mood in home.diary.documents()["playlists"]
+    assert api.delete(f"/v1/entries/{number}").status_code == 204
+    assert mood not in home.diary.documents()["playlists"]
+    told = {"song": made["songs"][0]["key"], "event": "liked", "playlist": made["id"]}
+    assert api.post("/v1/feedback", json=told).status_code == 204
 
 
 def test_a_catalogue_of_ones_own_is_taken_in_and_stays(opened: Opened, api: TestClient) -> None:

@@ -131,6 +131,17 @@ def test_an_invitation_is_good_for_one_login(opened: Opened, home: Home) -> None
     assert second.get("/v1/entries").status_code == 401
 
 
+@pytest.mark.parametrize("other", ['prefs={"a":1}', "a=b c", "flag", "n=한글", "=", 'q="open'])
+@pytest.mark.parametrize("order", [1, -1])
+def test_an_odd_cookie_of_another_program_logs_nobody_out(opened: Opened, home: Home, other: str, order: int) -> None:
+    access = Access(home.root / "access.json")
+    session = access.log_in(access.invite())
+    client = opened(headers={})
+    for value, status in ((session, 200), ("made-up", 401)):
+        cookie = "; ".join([other, f"healing={value}"][::order])
+        assert client.get("/v1/entries", headers={"Cookie": cookie.encode()}).status_code == status
+
+
 @pytest.mark.parametrize("token", ["", "x" * 5000, "%00", "%ff%fe", "a&token=b&" + "&".join(f"x{n}=1" for n in range(2000))])
 def test_a_made_up_invitation_opens_nothing(opened: Opened, token: str) -> None:
     answer = opened(headers={}).get(f"/?token={token}")

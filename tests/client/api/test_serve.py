@@ -194,6 +194,13 @@ def test_an_address_that_others_could_read_is_refused(options: dict[str, Any], s
         Address(**options)
 
 
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "0:0:0:0:0:0:0:0", "", "0"])  # noqa: S104
+def test_who_listens_everywhere_must_say_under_which_name(host: str, tmp_path: Path) -> None:
+    """Else the address that is printed would be answered with 421."""
+    with pytest.raises(Refusal, match=r"listens everywhere .* --name"):
+        Address(host=host, certificate=tmp_path / "cert.pem", key=tmp_path / "key.pem")
+
+
 def test_over_tls_it_may_be_reached_by_its_names_only(home: Home, reader: EmotionReader, tmp_path: Path) -> None:
     certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
     make = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=diary.home"]

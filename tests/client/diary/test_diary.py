@@ -100,6 +100,27 @@ def test_a_number_is_never_given_twice(diary: Diary) -> None:
     assert diary.add("셋") == 3
 
 
+def test_forgetting_removes_all_that_was_computed_even_while_a_round_removes_its_own(
+    diary: Diary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "home" / "cache"
+    cache.mkdir(exist_ok=True)
+    for name in ("rounding-1.sealed", "trunk-1.sealed", "trunk-2.sealed", "label-counts-1.json"):
+        (cache / name).write_bytes(b"x")
+    glob = Path.glob
+
+    def and_gone(folder: Path, pattern: str) -> list[Path]:
+        found = list(glob(folder, pattern))
+        (cache / "trunk-1.sealed").unlink(missing_ok=True)
+        return found
+
+    monkeypatch.setattr(Path, "glob", and_gone)
+    kept = diary.add("남는 글")
+    diary.forget(diary.add("지울 글이다"))
+    assert [path.name for path in cache.iterdir()] == ["label-counts-1.json"]
+    assert diary.entry(kept).text == "남는 글"
+
+
 def test_text_that_is_empty_or_half_a_letter_is_refused_without_being_quoted(diary: Diary) -> None:
     for text in ("", "  \n\t　"):
         with pytest.raises(Refusal, match="empty"):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
+import os
 import shutil
 import tempfile
 import unicodedata
@@ -18,6 +21,7 @@ from hypothesis import strategies as st
 from client.diary.diary import Correction, Diary, Entry, Record
 from client.diary.diary_file import DiaryFile
 from client.diary.transfer import Form, export_diary, import_diary
+from client.music.own_songs import OwnSongs
 from client.reading.reading import Reading
 from client.vault import DataKey, Passphrase, WrongKey
 from model.emotions import EMOTIONS, Emotion
@@ -144,6 +148,55 @@ def test_an_export_overwrites_nothing_and_is_for_its_owner_only(tmp_path: Path, 
     assert not [one for one in made if one.stat().st_mode & 0o077]
     with pytest.raises(Refusal, match="exists already; name a new"):
         export_diary(diary, path, form, passphrase=lambda: WORDS)
+
+
+def test_markdown_that_stops_half_way_leaves_nothing_and_can_be_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    diary, path = diary_in(tmp_path / "one"), tmp_path / "out" / "diary"
+    diary.add_all((f"글 {number}", None) for number in range(3))
+    path.parent.mkdir()
+    synced, fsync = 0, os.fsync
+
+    def full(handle: int) -> None:
+        nonlocal synced
+        synced += 1
+        if synced == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(Refusal, match="cannot be written"):
+        export_diary(diary, path, Form.MARKDOWN, passphrase=never)
+    assert list(path.parent.iterdir()) == []
+    (path.parent / ".diary.partial").mkdir()  # as one that was killed leaves it
+    (path.parent / ".diary.partial" / "old.md").write_text("옛 글")
+    path.mkdir()
+    assert export_diary(diary, path, Form.MARKDOWN, passphrase=never) == 3
+    assert [one.name for one in path.parent.iterdir()] == ["diary"]
+    assert len(list(path.iterdir())) == 3
+
+
+@pytest.mark.parametrize("form", [Form.JSON, Form.ARCHIVE])
+def test_a_persons_own_catalogues_travel_along_to_the_letter(tmp_path: Path, form: Form) -> None:
+    songs, others = OwnSongs(tmp_path / "songs"), OwnSongs(tmp_path / "others")
+    for content in ("\ufefftitle,artist\r\n노래,나\r\n", "#EXTM3U\n#EXTINF:1,나 - 다른 노래\nx.mp3\n"):
+        songs.take_in(io.BytesIO(content.encode()))
+    (tmp_path / "songs" / "own-damaged.csv").write_bytes(b"\xff")
+    one, other, path = diary_in(tmp_path / "one"), diary_in(tmp_path / "other"), tmp_path / ENDINGS[form]
+    export_diary(one, path, form, passphrase=lambda: WORDS, songs=songs)
+    for _ in range(2):
+        assert import_diary(other, path, passphrase=lambda: WORDS, songs=others).catalogues == 2
+    assert others.texts() == songs.texts()
+    assert len(others.texts()) == 2
+
+
+def test_a_catalogue_that_is_none_is_told_and_its_name_is_never_a_path(tmp_path: Path) -> None:
+    content = {"program": "feelinghealing diary", "version": 1, "documents": {}, "entries": [],
+               "songs": {"../../own-1.csv": "title,artist\na,b\n", "own-2.csv": "비밀"}}  # fmt: skip
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    done = import_diary(diary_in(tmp_path / "home"), tmp_path / "a.json", passphrase=never, songs=OwnSongs(tmp_path / "in" / "songs"))
+    assert (done.catalogues, [place for place, _ in done.bad]) == (1, ["catalogue 2"])
+    assert "비밀" not in done.account()
+    assert [path.name for path in (tmp_path / "in").iterdir()] == ["songs"]
 
 
 # foreign files

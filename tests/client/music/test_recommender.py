@@ -12,6 +12,7 @@ from client.music.playlist import Song, bundled_songs
 from client.music.recommender import CALMER, RELEVANCE, Event, Mode, Recommendation, Recommender, Taste, diverse
 from client.music.song import GENRES, TAGS, Tempo, song_key
 from client.music.song_features import FEATURES, PLACES, SongFeatures
+from client.music.taste import REWARD
 from model.emotions import EMOTIONS
 from model.refusal import Refusal
 
@@ -216,7 +217,9 @@ def true_of(clause: str, song: Song, recommender: Recommender, mood: np.ndarray)
     if fact == "you liked it before":
         return memory is not None and memory.liked
     if fact == "you have played it to the end before":
-        return memory is not None and sum(memory.heard) > 0
+        return memory is not None and memory.played > 0
+    if fact == "you have opened it before":
+        return memory is not None and memory.reward > 0 and not memory.played
     if liked := re.fullmatch(r"you have enjoyed (.+) before", fact):
         theirs = [m for other in SONGS if other.artist == song.artist and (m := recommender.taste.songs.get(other.key))]
         return liked[1] == song.artist and sum(m.reward for m in theirs) > 0
@@ -255,6 +258,36 @@ def test_the_reason_is_what_was_learned() -> None:
     assert len(said) >= 10
     assert np.mean(["hip-hop, as you tend to like" in one.why_en for one in said]) > 0.6
     assert np.mean(["즐겨 들으신 결의 힙합" in one.why for one in said]) > 0.6
+
+
+def test_of_links_that_were_opened_nobody_is_told_that_they_heard_or_like_it() -> None:
+    """A few rock songs opened again and again: they come again, and the sentence says no more than is known."""
+    recommender = Recommender(SONGS)
+    rock = [song.key for song in SONGS if song.genre == "rock"][:5]
+    for _ in range(20):
+        for key in rock:
+            recommender.learn(key, Event.OPENED, MOODS[4])
+    said = [one.why_en.lower() for seed in range(5) for one in playlist(MOODS[4], Mode.STAY, seed=seed, recommender=recommender)]
+    assert not [one for one in said if "to the end" in one or "tend to like" in one or "enjoyed" in one or "listened" in one]
+
+
+def test_of_a_song_that_was_opened_the_sentence_says_so_until_it_was_heard() -> None:
+    alike = [Song(song_key(f"n{n}", f"a{n}"), f"n{n}", f"a{n}") for n in range(6)]
+    recommender = Recommender(alike)
+    for event, ko, en in ((Event.OPENED, "열어 보신", "opened it"), (Event.PLAYED, "끝까지 들으신", "played it to the end")):
+        recommender.learn(alike[0].key, event, MOODS[4])
+        [one] = [each for each in playlist(MOODS[4], Mode.STAY, recommender=recommender) if each.song == alike[0]]
+        assert one.why.startswith(f"전에 {ko} 곡")
+        assert one.why_en.startswith(f"You have {en} before")
+
+
+def test_an_opened_link_is_a_weaker_sign_than_a_play() -> None:
+    assert 0 < REWARD[Event.OPENED] < REWARD[Event.PLAYED] / 2
+    recommender = Recommender(SONGS)
+    for event in (Event.OPENED, Event.PLAYED):
+        recommender.learn(SONGS[0].key, event, MOODS[4])
+    memory = Taste.from_json(recommender.taste.to_json()).songs[SONGS[0].key]
+    assert (memory.events, memory.played, sum(memory.heard)) == (2, 1, pytest.approx(1.0))
 
 
 def test_nobody_is_told_what_they_tend_to_like_before_they_did_anything() -> None:

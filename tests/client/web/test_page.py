@@ -166,3 +166,8 @@ def test_a_file_box_offers_what_the_device_takes_in_and_nothing_else(tmp_path: P
             continue
     assert offered("songs-file") == songs
     assert offered("listens-file") == listens
+
+
+def test_the_page_says_of_a_link_that_it_was_opened_and_never_that_the_song_was_played() -> None:
+    assert 'send("opened")' in SCRIPTS["songs.js"]
+    assert not [name for name, source in SCRIPTS.items() if '"played"' in source]
