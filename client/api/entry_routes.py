@@ -109,7 +109,8 @@ async def _read(text: str, device: Device) -> Reading | None:
 
 
 async def _read_anew(entry: diary.Entry, device: Device) -> edge.Entry:
+    """The entry as it stands once it was read; who changed its text meanwhile reads that one."""
     read = await _read(entry.text, device)
     if read is not None:
-        await run_in_threadpool(device.diary.keep_reading, entry.number, read)
+        await run_in_threadpool(device.diary.keep_reading, entry.number, entry.text, read)
     return edge.Entry.of(await run_in_threadpool(device.diary.entry, entry.number))

@@ -18,6 +18,7 @@ from starlette.testclient import TestClient
 from client.home import Home
 from client.participation import Participation
 from client.reading.reader import EmotionReader
+from client.reading.reading import Reading
 from client.sent import note_sent
 from model.emotions import EMOTIONS, Emotion
 from privacy.plan import PrivacyPlan
@@ -74,6 +75,38 @@ def test_a_changed_text_is_read_anew_and_what_is_left_out_stays(api: TestClient)
     assert (changed["day"], changed["feelings"]) == ("2026-03-01", ["joy"])
     moved = api.patch(f"/v1/entries/{made['number']}", json={"day": "2026-02-28", "feelings": [], "teaches": False}).json()
     assert (moved["day"], moved["feelings"], moved["teaches"], moved["text"]) == ("2026-02-28", [], False, ANXIOUS)
+
+
+class Paused:
+    """A reader that lets something happen between a text's reading and its answer."""
+
+    def __init__(self, reader: EmotionReader) -> None:
+        self._reader = reader
+        self.meanwhile: list[Callable[[], object]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reader, name)
+
+    async def read_soon(self, text: str) -> Reading:
+        read = await self._reader.read_soon(text)
+        if self.meanwhile:
+            self.meanwhile.pop()()
+        return read
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["a change", "a reading"])
+def test_a_text_that_is_changed_while_it_is_read_does_not_get_the_old_ones_reading(
+    opened: Opened, reader: EmotionReader, home: Home, *, again: bool
+) -> None:
+    paused = Paused(reader)
+    api = opened(reader=paused)
+    number = api.post("/v1/entries", json={"text": JOYFUL}).json()["number"]
+    paused.meanwhile.append(lambda: home.diary.rewrite(number, text=ANXIOUS))
+    first = f"{JOYFUL}!"
+    told = api.post(f"/v1/entries/{number}/reading") if again else api.patch(f"/v1/entries/{number}", json={"text": first})
+    assert told.status_code == 200
+    assert (told.json()["text"], told.json()["reading"]) == (ANXIOUS, None)
+    assert home.diary.entry(number).reading is None
 
 
 def test_a_correction_is_a_label_and_undo_restores(api: TestClient, home: Home) -> None:
@@ -300,6 +333,7 @@ def test_the_model_that_reads_is_named_and_can_be_sent_back(opened: Opened, inst
         tokenizer_digest=manifest.tokenizer_digest, round=2,
     )  # fmt: skip
     reader.refresh()
+    assert "healing_model_version 2.0" in api.get("/metrics").text  # though nobody asked it for a reading
     assert api.post("/v1/predict", json={"text": JOYFUL}).json()["model"]["version"] == 2
     back = api.post("/v1/model/rollback").json()
     assert (back["version"], back["declined"], back["earlier"]) == (1, 2, None)
