@@ -92,9 +92,9 @@ def correct(number: edge.Number, correction: edge.Correction, device: ThisDevice
     return edge.Entry.of(device.diary.entry(number))
 
 
-@routes.delete("/{number}/emotion", summary="Take the last correction back")
+@routes.delete("/{number}/emotion", summary="Take the person's last word back")
 def undo(number: edge.Number, device: ThisDevice) -> edge.Entry:
-    """What stood before it stands again."""
+    """What stood before it stands again. An emotion that came with the entry, or with an import, is taken away: it trains nothing more."""
     return edge.Entry.of(device.diary.undo(number))
 
 

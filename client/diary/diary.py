@@ -95,7 +95,7 @@ class NoEntry(Refusal):
 
 
 class NoCorrection(Refusal):
-    """The entry has no correction that could be taken back."""
+    """The entry has no word of the person's that could be taken back."""
 
 
 class Diary:
@@ -204,14 +204,18 @@ class Diary:
             database.execute("UPDATE entries SET emotion = ? WHERE id = ?", (emotion.en, number))
 
     def undo(self, number: int) -> Entry:
-        """Take the last correction back: what stood before it stands again."""
+        """Take the person's last word back: what stood before it stands again, and nothing where it came with the entry.
+
+        So no label is beyond recall; :class:`NoCorrection` if there is none.
+        """
         with self._file.writing() as database:
-            _entry(database, number)
+            emotion = _entry(database, number).emotion
             last = database.execute("SELECT id, before FROM corrections WHERE entry = ? ORDER BY id DESC LIMIT 1", (number,)).fetchone()
-            if last is None:
+            if last is None and emotion is None:
                 raise NoCorrection(f"entry {number} has no correction that could be taken back; correct it first")
-            database.execute("DELETE FROM corrections WHERE id = ?", (last[0],))
-            database.execute("UPDATE entries SET emotion = ? WHERE id = ?", (last[1], number))
+            correction, before = last or (None, None)
+            database.execute("DELETE FROM corrections WHERE id = ?", (correction,))
+            database.execute("UPDATE entries SET emotion = ? WHERE id = ?", (before, number))
             return _entry(database, number)
 
     def forget(self, number: int) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from client.diary.diary import Diary, Entry, Query, Record
+from client.diary.diary import Diary, Entry, NoCorrection, Query, Record
 from client.home import DevicePolicy, Home
 from client.reading.reading import Reading
 from model.emotions import Emotion
@@ -118,6 +118,21 @@ def test_undo_restores_what_stood_before_each_correction(diary: Diary) -> None:
     assert diary.labelled() == []
     with pytest.raises(Refusal, match="no correction that could be taken back"):
         diary.undo(number)
+
+
+def test_an_emotion_that_came_with_the_entry_or_an_import_can_be_taken_back_too(diary: Diary, tmp_path: Path) -> None:
+    number = diary.add("마음", emotion=Emotion.JOY)
+    other = Home.create(tmp_path / "other", DevicePolicy()).diary
+    other.restore(list(diary.records()))
+    diary.correct(number, Emotion.ANGER)
+    assert [diary.undo(number).emotion for _ in range(2)] == [Emotion.JOY, None]
+    assert other.undo(number).emotion is None
+    for one in (diary, other):
+        assert one.labelled() == []
+        with pytest.raises(NoCorrection):
+            one.undo(number)
+    other.correct(number, Emotion.SADNESS)
+    assert other.undo(number).emotion is None
 
 
 def test_numbers_that_do_not_exist_are_refused_by_number(diary: Diary) -> None:
