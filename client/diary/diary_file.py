@@ -19,7 +19,7 @@ from sqlcipher3 import dbapi2 as sqlcipher
 
 from client.vault import DataKey, shred
 from model.checkpoint import locked, sync_folder
-from model.refusal import Refusal
+from model.refusal import Damaged, Refusal
 
 Connection = Any
 """A sqlcipher3 connection, which has the methods of sqlite3's and no common class with it."""
@@ -53,7 +53,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
 """What leads from each version of the schema to the next. The first is that of the plain diaries before there was a key."""
 
 
-class DiaryFault(Refusal):
+class DiaryFault(Damaged):
     """The file cannot be used now: damaged, gone, locked by others for too long, or the disk is full."""
 
 
@@ -129,7 +129,7 @@ class DiaryFile:
                 database.execute(f"PRAGMA {pragma}")
             version = _version(database)
             if version == 0:
-                raise Refusal(f"the diary '{path}' is empty, which no diary ever is; restore it from a backup")
+                raise DiaryFault(f"the diary '{path}' is empty, which no diary ever is; restore it from a backup")
             if version != len(MIGRATIONS):
                 _migrate(database, path)
         except BaseException:

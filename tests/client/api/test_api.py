@@ -8,6 +8,7 @@ import json
 import tracemalloc
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,8 @@ def test_a_correction_is_a_label_and_undo_restores(api: TestClient, home: Home) 
     assert api.put(f"/v1/entries/{number}/emotion", json={"emotion": "불안"}).json()["emotion"] == "anxiety"
     assert [example.emotion for example in home.diary.labelled()] == [Emotion.ANXIETY]
     assert api.delete(f"/v1/entries/{number}/emotion").json()["emotion"] == "joy"
+    assert api.delete(f"/v1/entries/{number}/emotion").json()["emotion"] is None
+    assert home.diary.labelled() == []
     assert api.delete(f"/v1/entries/{number}/emotion").status_code == 409
 
 
@@ -372,6 +375,54 @@ def test_participation_is_kept_in_home_and_what_is_left_out_stays(api: TestClien
     assert api.put("/v1/privacy/participation", json={"paused": True}).json() == {"paused": True, "skip_next": False}
     assert api.put("/v1/privacy/participation", json={"skip_next": True}).json() == {"paused": True, "skip_next": True}
     assert home.participation == Participation(paused=True, skip_next=True)
+
+
+@pytest.mark.parametrize(
+    ("file", "path"),
+    [
+        ("participation.json", "/v1/privacy"),
+        ("sent.jsonl", "/v1/privacy"),
+        ("device.json", "/v1/privacy"),
+        ("serving/choice.json", "/v1/model"),
+        ("diary.sqlite3", "/v1/entries"),
+        ("vault.json", "/v1/entries"),
+        ("diary.key", "/v1/entries"),
+    ],
+)
+def test_what_is_damaged_on_this_device_is_not_the_askers_mistake(
+    opened: Opened, installed: Callable[[Path], Home], tmp_path: Path, file: str, path: str
+) -> None:
+    """Also a key that does not open the diary: that is read when a server starts, and here in the first request."""
+    home = installed(tmp_path / "other")
+    reader = EmotionReader(home)
+    api = opened(home=home, reader=reader)
+    damaged = home.root / file
+    damaged.write_text("ab" * 32 if file == "diary.key" else "{\n")
+    if path == "/v1/entries" and file != "diary.sqlite3":
+        api.app.state.device = replace(api.app.state.device, diary=LateDiary(Home(home.root)))  # type: ignore[attr-defined]
+    answer = api.get(path)
+    assert answer.status_code == 503
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["type"] == "/docs#not-ready"
+    assert answer.json()["next"]
+    reader.close()
+
+
+class LateDiary:
+    """Opened anew in every call, so that the key is asked for."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._home.diary, name)
+
+
+def test_a_damaged_choice_is_mended_by_one_that_says_both(api: TestClient, home: Home) -> None:
+    (home.root / "participation.json").write_text("{")
+    assert api.put("/v1/privacy/participation", json={"paused": True}).status_code == 503
+    assert api.put("/v1/privacy/participation", json={"paused": True, "skip_next": False}).status_code == 200
+    assert home.participation == Participation(paused=True)
 
 
 def test_health_is_open_and_the_docs_need_nothing_from_elsewhere(opened: Opened) -> None:
