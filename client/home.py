@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from client.diary.diary import Diary
 from client.diary.diary_file import DiaryFile, require_plain
-from client.participation import Participation, participation_of, write_participation
+from client.participation import Participation, change_participation, participation_of
 from client.vault import DataKey, Passphrase, SealedFile, Vault, WrongKey
 from model.checkpoint import CheckpointStore, locked, write_durably
-from model.refusal import Refusal
+from model.refusal import Damaged, Refusal
 from model.settings import RunSettings
 from privacy.identity import Identity
 from privacy.register import FILE as REGISTER
@@ -109,7 +109,7 @@ class Home:
         except Refusal:
             raise
         except (ValueError, TypeError):
-            raise Refusal(f"'{self._policy_path}' is damaged; write it anew from the defaults") from None
+            raise Damaged(f"'{self._policy_path}' is damaged; write it anew from the defaults") from None
 
     @property
     def identity(self) -> Identity:
@@ -118,9 +118,9 @@ class Home:
         try:
             return Identity.from_bytes(file.read())
         except FileNotFoundError:
-            raise Refusal(f"'{file.path}' is gone; restore it from a backup, or make a new Home and register it") from None
+            raise Damaged(f"'{file.path}' is gone; restore it from a backup, or make a new Home and register it") from None
         except WrongKey:  # a key that somebody put there is no identity either
-            raise Refusal(f"'{file.path}' is damaged; restore it from a backup, or make a new Home and register it") from None
+            raise Damaged(f"'{file.path}' is damaged; restore it from a backup, or make a new Home and register it") from None
 
     @property
     def register(self) -> Register:
@@ -150,7 +150,11 @@ class Home:
 
     @participation.setter
     def participation(self, wanted: Participation) -> None:
-        write_participation(self.root, wanted)
+        change_participation(self.root, paused=wanted.paused, skip_next=wanted.skip_next)
+
+    def change_participation(self, *, paused: bool | None, skip_next: bool | None) -> Participation:
+        """What the person chooses now; what is None stays as it is."""
+        return change_participation(self.root, paused=paused, skip_next=skip_next)
 
     @property
     def ledger(self) -> Ledger:

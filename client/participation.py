@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from model.checkpoint import locked, write_durably
-from model.refusal import Refusal
+from model.refusal import Damaged
 
 FILE = "participation.json"
 
@@ -25,14 +25,21 @@ def participation_of(root: Path) -> Participation:
     return _read(root)[0]
 
 
-def write_participation(root: Path, wanted: Participation) -> None:
-    """Keep what the person chose; on disk when this returns."""
+def change_participation(root: Path, *, paused: bool | None = None, skip_next: bool | None = None) -> Participation:
+    """Keep what the person chose, and leave what is None as it is by then; on disk when this returns.
+
+    A damaged file is written anew if both are given; otherwise :class:`Damaged`, since the other half is not known.
+    """
     with locked(root / "participation.lock"):
         try:
-            _, skipped = _read(root)
-        except Refusal:  # damaged, and the person has just said what it should hold
-            skipped = NEVER
+            now, skipped = _read(root)
+        except Damaged:
+            if paused is None or skip_next is None:
+                raise
+            now, skipped = Participation(), NEVER  # the person has just said what it should hold
+        wanted = Participation(paused=now.paused if paused is None else paused, skip_next=now.skip_next if skip_next is None else skip_next)
         _write(root, wanted, skipped)
+    return wanted
 
 
 def takes_part(root: Path, *, run: str, round: int) -> bool:
@@ -70,7 +77,10 @@ def _read(root: Path) -> tuple[Participation, Skipped]:
         if not (isinstance(paused, bool) and isinstance(skip_next, bool) and isinstance(run, str) and isinstance(round, int)):
             raise ValueError
     except (ValueError, KeyError, TypeError):
-        raise Refusal(f"'{path}' is damaged, so whether this device takes part is unknown; choose again and it is written anew") from None
+        raise Damaged(
+            f"'{path}' is damaged, so whether this device takes part is unknown; say both whether it is paused and whether the next round "
+            "is skipped, and it is written anew"
+        ) from None
     return Participation(paused=paused, skip_next=skip_next), (run, round)
 
 

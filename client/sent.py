@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from model.checkpoint import locked
-from model.refusal import Refusal
+from model.refusal import Damaged
 
 FILE = "sent.jsonl"
 
@@ -53,7 +53,7 @@ def sent_messages(root: Path, *, most: int) -> tuple[Sent, ...]:
     except FileNotFoundError:
         return ()
     except (ValueError, TypeError):
-        raise Refusal(f"'{root / FILE}' is damaged, so what was sent is not known; restore it from a backup, or remove it") from None
+        raise Damaged(f"'{root / FILE}' is damaged, so what was sent is not known; restore it from a backup, or remove it") from None
 
 
 def _cut_torn_end(file: BinaryIO) -> None:

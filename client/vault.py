@@ -32,7 +32,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from model.checkpoint import write_durably
-from model.refusal import Refusal
+from model.refusal import Damaged, Refusal
 
 FORMAT = 1
 FILE, KEY_FILE = "vault.json", "diary.key"
@@ -40,7 +40,7 @@ SHORTEST_PASSPHRASE = 8
 PASSPHRASE_VARIABLE, PASSPHRASE_FILE_VARIABLE = "HEALING_PASSPHRASE", "HEALING_PASSPHRASE_FILE"
 
 
-class WrongKey(Refusal):
+class WrongKey(Damaged):
     """The passphrase or key file does not open this vault or archive."""
 
 
@@ -262,11 +262,11 @@ class Vault:
             if len(bytes.fromhex(document["wrapped"])) != 12 + 32 + 16:
                 raise ValueError
         except FileNotFoundError:
-            raise Refusal(f"'{self._path}' is gone, and without it the diary cannot be read; restore it from a backup") from None
+            raise Damaged(f"'{self._path}' is gone, and without it the diary cannot be read; restore it from a backup") from None
         except Refusal:
             raise
         except (ValueError, KeyError, TypeError):
-            raise Refusal(f"'{self._path}' is damaged, and without it the diary cannot be read; restore it from a backup") from None
+            raise Damaged(f"'{self._path}' is damaged, and without it the diary cannot be read; restore it from a backup") from None
         return dict(document)
 
     @staticmethod
@@ -302,7 +302,7 @@ def _read_key(path: Path) -> bytes:
             raise
         key = b""
     if len(key) != 32:
-        raise Refusal(f"the key file '{path}' is damaged: it must hold 64 hexadecimal digits; restore it from a backup")
+        raise Damaged(f"the key file '{path}' is damaged: it must hold 64 hexadecimal digits; restore it from a backup")
     return key
 
 
@@ -315,4 +315,4 @@ def _read_secretly(path: Path) -> bytes:
                 raise Refusal(f"'{path}' may be read or changed by others (mode {mode:04o}); run: chmod 600 '{path}'")
             return file.read(4096)
     except OSError as error:
-        raise Refusal(f"'{path}' cannot be read ({error.strerror}); it holds the key, so put it back or restore it from a backup") from None
+        raise Damaged(f"'{path}' cannot be read ({error.strerror}); it holds the key, so put it back or restore it from a backup") from None

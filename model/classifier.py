@@ -90,6 +90,11 @@ class EmotionClassifier(nn.Module):
         """Token ids of each text after the text step, (S,) int64."""
         return [torch.tensor(ids) for ids in self.tokenizer.encode([normalized(text) for text in texts], max_tokens=max_tokens)]
 
+    def encode_windows(self, texts: Sequence[str], *, max_tokens: int) -> list[list[Tensor]]:
+        """The same of all of each text, in windows of at most ``max_tokens``."""
+        windows = self.tokenizer.windows([normalized(text) for text in texts], max_tokens=max_tokens)
+        return [[torch.tensor(ids) for ids in of_text] for of_text in windows]
+
     @torch.no_grad()
     def lower(self, entries: Sequence[Tensor], *, batch_size: int = 64) -> list[Tensor]:
         """The frozen trunk's output for each entry of token ids: (S, H), (1, H) past the pool, or the ids if nothing is frozen.

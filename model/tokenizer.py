@@ -44,6 +44,12 @@ class Tokenizer:
         self._fast.enable_truncation(max_tokens)
         return [encoding.ids for encoding in self._fast.encode_batch(list(texts))]
 
+    def windows(self, texts: Sequence[str], *, max_tokens: int) -> list[list[list[int]]]:
+        """All ids of each text, cut into windows: the first is what :meth:`encode` gives, the others go on where the one before ends."""
+        self._fast.enable_truncation(max_tokens)
+        encodings = self._fast.encode_batch(list(texts))
+        return [[part.ids for part in (encoding, *encoding.overflowing)] for encoding in encodings]
+
     def _rules(self) -> str:
         rules = json.loads(self._fast.to_str())
         rules.pop("truncation", None)  # how long an entry may be is a setting of the run, not of the vocabulary

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from model.checkpoint import locked, write_durably
-from model.refusal import Refusal
+from model.refusal import Damaged, Refusal
 from privacy.plan import Mechanism, PrivacyPlan, composed_epsilon, total_steps
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class PrivacyBudgetSpent(Refusal):
     """The round would spend more than the device has left; the device keeps serving."""
 
 
-class LedgerDamaged(Refusal):
+class LedgerDamaged(Damaged):
     """The ledger cannot be read back, so nothing more may be spent."""
 
 

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from model.checkpoint import locked, write_durably
-from model.refusal import Refusal
+from model.refusal import Damaged, Refusal
 
 FILE = "access.json"
 SERVED_AT = "served-at"
@@ -116,7 +116,7 @@ class Access:
             if self._seen is None or self._seen[0] != mark:
                 self._seen = mark, _state(self._path.read_bytes())
         except (OSError, ValueError, KeyError, TypeError):
-            raise Refusal(f"'{self._path}' is gone or damaged; remove it and start again, which makes a new token") from None
+            raise Damaged(f"'{self._path}' is gone or damaged; remove it and start again, which makes a new token") from None
         return self._seen[1]
 
     def _write(self, state: _State) -> None:

@@ -19,14 +19,13 @@ from client.api.metrics import Measured, Metrics
 from client.api.problems import MEDIA_TYPE, Problem
 from client.api.reference import reference
 from client.diary.diary import NoCorrection, NoEntry
-from client.diary.diary_file import DiaryFault
 from client.home import Home
 from client.music.jukebox import Jukebox, NoSuchPlaylist, NoSuchSong
 from client.music.playlist import Song
 from client.music.taste import NoSuchLike
 from client.reading.reader import EmotionReader
 from client.web.page import page_routes, sorry_page, wants_page
-from model.refusal import Refusal
+from model.refusal import Damaged, Refusal
 
 ABOUT = (
     "Read emotions from Korean diary text, keep the diary, and recommend music, all on this device. "
@@ -40,9 +39,9 @@ REFUSALS: dict[type[Refusal], str] = {
     NoSuchPlaylist: "not-found",
     NoSuchLike: "conflict",
     NoCorrection: "conflict",
-    DiaryFault: "not-ready",
+    Damaged: "not-ready",
 }
-"""Which kind of problem a refusal is; any other is ``invalid``: what was asked breaks a rule."""
+"""Which kind of problem a refusal is, or one of a class below it; any other is ``invalid``: what was asked breaks a rule."""
 
 
 def create_app(
@@ -114,7 +113,8 @@ def _problem(request: Request, problem: Problem) -> Response:
 
 
 def _refused(request: Request, refusal: Refusal) -> Response:
-    return Problem.of(refusal, REFUSALS.get(type(refusal), "invalid")).response()
+    kinds = (kind for refused, kind in REFUSALS.items() if isinstance(refusal, refused))
+    return Problem.of(refusal, next(kinds, "invalid")).response()
 
 
 def _invalid(request: Request, error: RequestValidationError) -> Response:

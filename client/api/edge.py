@@ -195,7 +195,7 @@ class Prediction(Given):
     emotion: EmotionName
     emotion_ko: str
     probabilities: Probabilities
-    unsure: bool = Field(description="the two likeliest emotions lie close together")
+    unsure: bool = Field(description="the two likeliest emotions lie close together, or parts of a long text were read differently")
     model: ModelName
     care: Care | None
 

@@ -92,9 +92,9 @@ def correct(number: edge.Number, correction: edge.Correction, device: ThisDevice
     return edge.Entry.of(device.diary.entry(number))
 
 
-@routes.delete("/{number}/emotion", summary="Take the last correction back")
+@routes.delete("/{number}/emotion", summary="Take the person's last word back")
 def undo(number: edge.Number, device: ThisDevice) -> edge.Entry:
-    """What stood before it stands again."""
+    """What stood before it stands again. An emotion that came with the entry, or with an import, is taken away: it trains nothing more."""
     return edge.Entry.of(device.diary.undo(number))
 
 
@@ -109,7 +109,8 @@ async def _read(text: str, device: Device) -> Reading | None:
 
 
 async def _read_anew(entry: diary.Entry, device: Device) -> edge.Entry:
+    """The entry as it stands once it was read; who changed its text meanwhile reads that one."""
     read = await _read(entry.text, device)
     if read is not None:
-        await run_in_threadpool(device.diary.keep_reading, entry.number, read)
+        await run_in_threadpool(device.diary.keep_reading, entry.number, entry.text, read)
     return edge.Entry.of(await run_in_threadpool(device.diary.entry, entry.number))

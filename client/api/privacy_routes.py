@@ -9,7 +9,6 @@ from fastapi import APIRouter
 from client.api import edge
 from client.api.device import ThisDevice
 from client.home import Home
-from client.participation import Participation
 from client.sent import sent_messages
 from privacy.ledger import Charge, LedgerDamaged
 from privacy.plan import composed_epsilon
@@ -51,12 +50,7 @@ def privacy(device: ThisDevice) -> edge.Privacy:
 @routes.put("/participation", summary="Pause training, or skip the next round")
 def participate(wanted: edge.ParticipationChange, device: ThisDevice) -> edge.Participation:
     """The device goes on reading with whatever models arrive."""
-    now = device.home.participation
-    device.home.participation = Participation(
-        paused=now.paused if wanted.paused is None else wanted.paused,
-        skip_next=now.skip_next if wanted.skip_next is None else wanted.skip_next,
-    )
-    return edge.Participation.of(device.home.participation)
+    return edge.Participation.of(device.home.change_participation(paused=wanted.paused, skip_next=wanted.skip_next))
 
 
 def _ledger(home: Home) -> tuple[tuple[Charge, ...], float | None, str | None]:

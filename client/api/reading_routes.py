@@ -53,6 +53,8 @@ def health(device: ThisDevice) -> edge.Health:
 )
 def measured(device: ThisDevice) -> Response:
     """No text, and no label made from what was sent."""
+    if serving := device.reader.serving:  # which may have changed since anybody asked for a reading
+        device.metrics.reads_with(serving.version)
     return Response(device.metrics.text(), media_type=metrics.MEDIA_TYPE)
 
 

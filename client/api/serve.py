@@ -104,11 +104,14 @@ def serve(home: Home, address: Address, *, engine: str, tell: Callable[[str], No
     with locked(home.root / SERVE_LOCK, otherwise=busy), closing(_listening(address)) as listener:
         from client.api.api import create_app  # after what can be refused was: PyTorch takes seconds to import
         from client.music.playlist import bundled_songs
+        from client.reading.attendant import Attendant
         from client.reading.reader import EmotionReader
 
         with closing(EmotionReader(home, engine=engine)) as reader:
             app = create_app(home, reader=reader, songs=bundled_songs(), rules=address.rules)
-            with served_at(home.root, address.url(listener.getsockname()[1])), _stopped_by_signals():
+            attendant = Attendant(reader, home.diary)
+            with served_at(home.root, address.url(listener.getsockname()[1])), _stopped_by_signals(), closing(attendant):
+                attendant.start()
                 tell(login_address(home.root))
                 threading.Thread(target=_get_words_ready, args=(home,), name="healing-words", daemon=True).start()
                 uvicorn.Server(configured(app, address)).run(sockets=[listener])

@@ -28,7 +28,7 @@ LARGEST_PAGE = 1000
 CACHED = ("trunk-*", "rounding-*")
 """The files in which ``model.tuning.TrunkCache`` keeps what it computed of the entries, and ``client.compression`` what rounding left."""
 
-_COLUMNS = "id, day, written, edited, text, probabilities, version, digest, emotion, feelings, teaches"
+_COLUMNS = "id, day, written, edited, text, probabilities, version, digest, divided, emotion, feelings, teaches"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +98,7 @@ class NoEntry(Refusal):
 
 
 class NoCorrection(Refusal):
-    """The entry has no correction that could be taken back."""
+    """The entry has no word of the person's that could be taken back."""
 
 
 class Diary:
@@ -162,8 +162,8 @@ class Diary:
             if text is not None and text != old.text:
                 values = (_checked(text), _now().isoformat(), number)
                 database.execute(
-                    "UPDATE entries SET text = ?, edited = ?, probabilities = NULL, read_as = NULL, version = NULL, digest = NULL "
-                    "WHERE id = ?",
+                    "UPDATE entries SET text = ?, edited = ?, probabilities = NULL, read_as = NULL, version = NULL, digest = NULL, "
+                    "divided = 0 WHERE id = ?",
                     values,
                 )
             kept_feelings = old.feelings if feelings is None else feelings
@@ -173,14 +173,29 @@ class Diary:
             )
             return _entry(database, number)
 
-    def keep_reading(self, number: int, reading: Reading) -> None:
-        """Keep what the model read in the entry, instead of what it read before."""
+    def keep_reading(self, number: int, text: str, reading: Reading) -> bool:
+        """Keep what the model read in ``text``, instead of an older reading; False, and no change, if the entry has another text by now."""
         with self._file.writing() as database:
-            _entry(database, number)
+            if _entry(database, number).text != text:
+                return False
             database.execute(
-                "UPDATE entries SET probabilities = ?, read_as = ?, version = ?, digest = ? WHERE id = ?",
+                "UPDATE entries SET probabilities = ?, read_as = ?, version = ?, digest = ?, divided = ? WHERE id = ?",
                 (*_reading_values(reading), number),
             )
+            return True
+
+    def unread(self, limit: int) -> tuple[Entry, ...]:
+        """Entries that no model has read, newest day first."""
+        with self._file.reading() as database:
+            rows = database.execute(
+                f"SELECT {_COLUMNS} FROM entries WHERE probabilities IS NULL ORDER BY day DESC, id DESC LIMIT ?",  # noqa: S608
+                (limit,),
+            ).fetchall()
+        return tuple(_of_row(row) for row in rows)
+
+    def stamp(self) -> object:
+        """What is another after every change, also by another program; costs next to nothing."""
+        return self._file.stamp()
 
     def correct(self, number: int, emotion: Emotion) -> None:
         """The person says what the entry feels like: from now on it is a training label, unless the entry never teaches."""
@@ -192,14 +207,18 @@ class Diary:
             database.execute("UPDATE entries SET emotion = ? WHERE id = ?", (emotion.en, number))
 
     def undo(self, number: int) -> Entry:
-        """Take the last correction back: what stood before it stands again."""
+        """Take the person's last word back: what stood before it stands again, and nothing where it came with the entry.
+
+        So no label is beyond recall; :class:`NoCorrection` if there is none.
+        """
         with self._file.writing() as database:
-            _entry(database, number)
+            emotion = _entry(database, number).emotion
             last = database.execute("SELECT id, before FROM corrections WHERE entry = ? ORDER BY id DESC LIMIT 1", (number,)).fetchone()
-            if last is None:
+            if last is None and emotion is None:
                 raise NoCorrection(f"entry {number} has no correction that could be taken back; correct it first")
-            database.execute("DELETE FROM corrections WHERE id = ?", (last[0],))
-            database.execute("UPDATE entries SET emotion = ? WHERE id = ?", (last[1], number))
+            correction, before = last or (None, None)
+            database.execute("DELETE FROM corrections WHERE id = ?", (correction,))
+            database.execute("UPDATE entries SET emotion = ? WHERE id = ?", (before, number))
             return _entry(database, number)
 
     def forget(self, number: int) -> None:
@@ -336,14 +355,14 @@ def _insert(database: Connection, entry: Entry, *, number: int | None = None) ->
         entry.teaches,
         *_reading_values(entry.reading),
     )
-    columns = "id, day, written, edited, text, emotion, feelings, teaches, probabilities, read_as, version, digest"
-    return int(database.execute(f"INSERT INTO entries ({columns}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)", values).lastrowid)  # noqa: S608
+    columns = "id, day, written, edited, text, emotion, feelings, teaches, probabilities, read_as, version, digest, divided"
+    return int(database.execute(f"INSERT INTO entries ({columns}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)", values).lastrowid)  # noqa: S608
 
 
-def _reading_values(reading: Reading | None) -> tuple[str | None, str | None, int | None, str | None]:
+def _reading_values(reading: Reading | None) -> tuple[str | None, str | None, int | None, str | None, bool]:
     if reading is None:
-        return None, None, None, None
-    return json.dumps(reading.probabilities), reading.emotion.en, reading.version, reading.digest
+        return None, None, None, None, False
+    return json.dumps(reading.probabilities), reading.emotion.en, reading.version, reading.digest, reading.divided
 
 
 def _note_correction(database: Connection, number: int, correction: Correction) -> None:
@@ -368,8 +387,9 @@ def _entry(database: Connection, number: int) -> Entry:
 
 
 def _of_row(row: tuple[Any, ...]) -> Entry:
-    number, day, written, edited, text, probabilities, version, digest, emotion, feelings, teaches = row
-    reading = Reading(probabilities=tuple(json.loads(probabilities)), version=version, digest=digest) if probabilities else None
+    number, day, written, edited, text, probabilities, version, digest, divided, emotion, feelings, teaches = row
+    chances = tuple(json.loads(probabilities)) if probabilities else None
+    reading = Reading(probabilities=chances, version=version, digest=digest, divided=bool(divided)) if chances else None
     return Entry(
         number=number,
         day=date.fromisoformat(day),

@@ -19,7 +19,7 @@ from sqlcipher3 import dbapi2 as sqlcipher
 
 from client.vault import DataKey, shred
 from model.checkpoint import locked, sync_folder
-from model.refusal import Refusal
+from model.refusal import Damaged, Refusal
 
 Connection = Any
 """A sqlcipher3 connection, which has the methods of sqlite3's and no common class with it."""
@@ -45,11 +45,15 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX corrections_by_entry ON corrections (entry)",
         "CREATE TABLE documents (name TEXT PRIMARY KEY, content TEXT NOT NULL)",
     ),
+    (
+        "ALTER TABLE entries ADD COLUMN divided INTEGER NOT NULL DEFAULT 0",
+        "CREATE INDEX entries_unread ON entries (day, id) WHERE probabilities IS NULL",
+    ),
 )
 """What leads from each version of the schema to the next. The first is that of the plain diaries before there was a key."""
 
 
-class DiaryFault(Refusal):
+class DiaryFault(Damaged):
     """The file cannot be used now: damaged, gone, locked by others for too long, or the disk is full."""
 
 
@@ -67,6 +71,10 @@ class DiaryFile:
             if not self.path.exists():
                 self._made(()).replace(self.path)
                 sync_folder(self.path.parent)
+
+    def stamp(self) -> tuple[tuple[int, int, int] | None, ...]:
+        """Another one after every transaction that wrote, whoever wrote it; two stats, and the file stays closed."""
+        return tuple(_stamp(path) for path in (self.path, self.path.with_name(f"{self.path.name}-wal")))
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -121,7 +129,7 @@ class DiaryFile:
                 database.execute(f"PRAGMA {pragma}")
             version = _version(database)
             if version == 0:
-                raise Refusal(f"the diary '{path}' is empty, which no diary ever is; restore it from a backup")
+                raise DiaryFault(f"the diary '{path}' is empty, which no diary ever is; restore it from a backup")
             if version != len(MIGRATIONS):
                 _migrate(database, path)
         except BaseException:
@@ -228,6 +236,14 @@ def _migrate(database: Connection, path: Path, plain_rows: Sequence[tuple[Any, .
             database.executemany("INSERT INTO entries (id, written, text, emotion) VALUES (?, ?, ?, ?)", plain_rows)
     database.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
     database.execute("COMMIT")
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_mtime_ns, stat.st_ino, stat.st_size
 
 
 def _version(database: Connection) -> int:

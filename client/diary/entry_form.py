@@ -132,7 +132,7 @@ def _reading_fields(reading: Reading | None) -> dict[str, Any] | None:
     if reading is None:
         return None
     probabilities = {emotion.en: chance for emotion, chance in zip(EMOTIONS, reading.probabilities, strict=True)}
-    return {"probabilities": probabilities, "version": reading.version, "digest": reading.digest}
+    return {"probabilities": probabilities, "version": reading.version, "digest": reading.digest, "divided": reading.divided}
 
 
 def _reading(value: object) -> Reading | None:
@@ -144,7 +144,8 @@ def _reading(value: object) -> Reading | None:
         version, digest = found["version"], found["digest"]
         if type(version) is not int or not 0 <= version < 2**31 or not re.fullmatch("[0-9a-f]{0,128}", digest):
             raise ValueError
-        return Reading(probabilities=chances, version=version, digest=digest)
+        divided = found.get("divided", False) is True  # earlier versions did not say
+        return Reading(probabilities=chances, version=version, digest=digest, divided=divided)
     except (KeyError, TypeError, ValueError, OverflowError):
         raise BadRow("a reading that is none") from None
 

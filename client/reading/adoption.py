@@ -17,7 +17,7 @@ from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
 
 from model.checkpoint import Manifest, write_durably
-from model.refusal import Refusal
+from model.refusal import Damaged, Refusal
 from model.weights import Weights
 
 PAST = 20
@@ -120,7 +120,7 @@ class Adoption:
         except FileNotFoundError:
             return None
         except (ValueError, TypeError, KeyError):
-            raise Refusal(f"'{self._path}' is damaged; remove it, and the newest checkpoint is taken") from None
+            raise Damaged(f"'{self._path}' is damaged; remove it, and the newest checkpoint is taken") from None
 
     def load(self, adopted: Adopted) -> Weights:
         """The weights of one that was kept; :class:`Refusal` if they are gone or damaged."""
@@ -130,7 +130,7 @@ class Adoption:
         except (OSError, SafetensorError):
             weights = None
         if weights is None or weights.digest != adopted.manifest.digest:
-            raise Refusal(f"'{path}' is gone or damaged; version {adopted.manifest.version} cannot be used again, take a newer one")
+            raise Damaged(f"'{path}' is gone or damaged; version {adopted.manifest.version} cannot be used again, take a newer one")
         return weights
 
     def keep(self, choice: Choice, weights: Weights) -> None:

@@ -1,7 +1,8 @@
 """Micro-batches: texts that arrive while others are being read are read together next (continuous batching).
 
 A text that comes alone is read at once: nothing waits for company. Several threads may read, each its own batch, and those
-who wait are shared out among them. Callers may live in any event loop, and in several.
+who wait are shared out among them. Callers may live in any event loop, and in several. Of a text that takes longer only a part is read at
+a time: what is left of it waits again, behind who came meanwhile.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import math
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from client.reading.reading import Reading
 from model.refusal import Refusal
@@ -19,13 +21,18 @@ from model.refusal import Refusal
 MOST = 16
 """Texts of one batch: on a CPU more of them are read no faster, and all wait for the last."""
 
-ReadTogether = Callable[[Sequence[str]], Sequence[Reading]]
+ReadTogether = Callable[[Sequence[Any]], Sequence[Any]]
+"""Texts, and what was left of others, to a :class:`Reading` of each or what is left of it now."""
 Answer = Reading | Refusal
 
 
 @dataclass(frozen=True, eq=False)
 class _Waiting:
-    text: str = field(repr=False)
+    part: Any = field(repr=False)
+    """The text, or what is left of it."""
+    length: int
+    """Characters of the text."""
+    patient: bool
     loop: asyncio.AbstractEventLoop
     answer: asyncio.Future[Reading]
 
@@ -46,10 +53,10 @@ class MicroBatches:
         self._begun = False
         self._closed = False
 
-    async def read(self, text: str) -> Reading:
-        """Wait for the text's reading; :class:`Refusal` if it cannot be read or the batches are closed."""
+    async def read(self, text: str, *, patient: bool = False) -> Reading:
+        """Wait for the text's reading, if ``patient`` until nobody else waits; :class:`Refusal` if it cannot be read or all is closed."""
         loop = asyncio.get_running_loop()
-        one = _Waiting(text, loop, loop.create_future())
+        one = _Waiting(text, len(text), patient, loop, loop.create_future())
         with self._arrival:
             if self._closed:
                 raise Refusal("the reader is closed and takes no more texts; start the service again")
@@ -71,7 +78,14 @@ class MicroBatches:
 
     def _work(self) -> None:
         while (batch := self._next()) is not None:
-            _deliver(batch, self._answers(batch))
+            answers = list(zip(batch, self._answers(batch), strict=True))
+            self._wait_again([replace(one, part=left) for one, left in answers if not isinstance(left, Answer)])
+            _deliver([(one, answer) for one, answer in answers if isinstance(answer, Answer)])
+
+    def _wait_again(self, left: Sequence[_Waiting]) -> None:
+        with self._arrival:
+            self._waiting += left
+            self._arrival.notify(len(left))
 
     def _next(self) -> list[_Waiting] | None:
         """Who waits longest and those whose texts are nearest in length, so that little is spent on padding; a thread's share.
@@ -82,15 +96,16 @@ class MicroBatches:
             self._arrival.wait_for(lambda: self._waiting or self._closed)
             if not self._waiting:
                 return None
-            length, share = len(self._waiting[0].text), math.ceil(self._share * len(self._waiting))
-            batch = sorted(self._waiting, key=lambda one: abs(len(one.text) - length))[: min(share, self._most)]
+            ready = [one for one in self._waiting if not one.patient] or self._waiting
+            length, share = ready[0].length, math.ceil(self._share * len(ready))
+            batch = sorted(ready, key=lambda one: abs(one.length - length))[: min(share, self._most)]
             taken = set(map(id, batch))
             self._waiting = [one for one in self._waiting if id(one) not in taken]
         return [one for one in batch if not one.answer.cancelled()]
 
-    def _answers(self, batch: Sequence[_Waiting]) -> list[Answer]:
+    def _answers(self, batch: Sequence[_Waiting]) -> list[Any]:
         try:
-            readings = self._read([one.text for one in batch]) if batch else []
+            readings = self._read([one.part for one in batch]) if batch else []
             return [reading for _, reading in zip(batch, readings, strict=True)]
         except Refusal as refusal:
             failed = str(refusal)
@@ -99,10 +114,10 @@ class MicroBatches:
         return [Refusal(failed)] if len(batch) == 1 else [self._answers([one])[0] for one in batch]
 
 
-def _deliver(batch: Sequence[_Waiting], answers: Sequence[Answer]) -> None:
+def _deliver(answers: Sequence[tuple[_Waiting, Answer]]) -> None:
     """Wake each event loop once."""
     by_loop: dict[asyncio.AbstractEventLoop, list[tuple[_Waiting, Answer]]] = {}
-    for one, answer in zip(batch, answers, strict=True):
+    for one, answer in answers:
         by_loop.setdefault(one.loop, []).append((one, answer))
     for loop, answered in by_loop.items():
         with suppress(RuntimeError):  # the loop is closed, so nobody waits there any more

@@ -1,18 +1,18 @@
 """Engine: what reads texts with a checkpoint's weights, and what every kind of it asks before it does.
 
 A builder takes the Home, a manifest, its weights (verified by digest already) and the engine that reads now, from which
-it may keep whatever a new checkpoint does not change; what it gives maps texts to probabilities (N, 4) and is safe to
-call from several threads. It raises :class:`Refusal` if the weights do not belong on what this device holds.
+it may keep whatever a new checkpoint does not change. It raises :class:`Refusal` if the weights do not belong on what this device holds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from client.home import Home
 from model.checkpoint import Manifest
@@ -21,12 +21,25 @@ from model.settings import RunSettings
 from model.weights import Weights
 
 Probabilities = np.ndarray[Any, np.dtype[np.float32]]
-Engine = Callable[[Sequence[str]], Probabilities]
+
+
+class Engine(Protocol):
+    """Reads with one checkpoint's weights; safe to call from several threads."""
+
+    def windows(self, texts: Sequence[str]) -> list[list[Tensor]]:
+        """Each text as windows of at most :data:`MAX_TOKENS` token ids, at least one."""
+        ...
+
+    def __call__(self, windows: Sequence[Tensor]) -> Probabilities:
+        """Probabilities (N, 4) of windows, which may be of several texts."""
+        ...
+
+
 BuildEngine = Callable[[Home, Manifest, Weights, Engine | None], Engine]
 
 MAX_TOKENS = RunSettings().max_tokens
 TOGETHER = 16
-"""Texts of about one length that pass the network at a time: more of them wait longer and are not read faster on a CPU."""
+"""Windows of about one length that pass the network at a time: more of them wait longer and are not read faster on a CPU."""
 
 
 @contextmanager

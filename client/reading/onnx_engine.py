@@ -82,9 +82,13 @@ class OnnxEngine:
             positions=outline.positions,
         )
 
-    def __call__(self, texts: Sequence[str]) -> Probabilities:
+    def windows(self, texts: Sequence[str]) -> list[list[Tensor]]:
+        """As :class:`client.reading.engine.Engine` says."""
+        return self._classifier.encode_windows(texts, max_tokens=MAX_TOKENS)
+
+    def __call__(self, windows: Sequence[Tensor]) -> Probabilities:
         with on_one_thread():  # pool and head are too small to be shared out
-            return self._classifier.probabilities(texts, max_tokens=MAX_TOKENS, batch_size=TOGETHER)
+            return self._classifier.probabilities_of(self._classifier.lower(windows), batch_size=TOGETHER)
 
     def built_as(self, manifest: Manifest) -> bool:
         """Whether another checkpoint is of the same model, tuning and body."""

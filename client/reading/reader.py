@@ -13,6 +13,7 @@ import ctypes
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from client.home import Home
 from client.reading.adoption import Agreement, Serving
@@ -20,8 +21,10 @@ from client.reading.batching import MicroBatches
 from client.reading.engine import BuildEngine, on_one_thread
 from client.reading.engines import ENGINES, engine_named, reading_threads
 from client.reading.reading import Reading
-from client.reading.succession import Refused, Succession, read_by
+from client.reading.succession import Model, Refused, Succession, read_by
+from client.reading.turns import Begun, read_turn, reading_of
 from client.reading.watch import Watch
+from client.reading.windows import read_whole
 from model.refusal import Refusal
 
 __all__ = ["Agreement", "EmotionReader", "Refused", "Serving"]
@@ -41,7 +44,7 @@ class EmotionReader:
         self._changing = threading.Lock()  # held by whoever changes the model; reading needs none
         self._aside: threading.Thread | None = None
         self._closed = False
-        self._batches = MicroBatches(self._read_now, threads=reading_threads(engine))
+        self._batches = MicroBatches(self._read_turn, threads=reading_threads(engine))
         with self._changing, on_one_thread():
             self._watch.look()
             self._succession.begin()
@@ -68,6 +71,10 @@ class EmotionReader:
             self._catch_up()
         return self._read_now(texts)
 
+    async def read_patiently(self, text: str) -> Reading:
+        """A reading of the text by the model that reads now, once nobody else waits for one."""
+        return await self._batches.read(text, patient=True)
+
     async def read_soon(self, text: str) -> Reading:
         """A reading of the text, together with whatever else waits; a newer checkpoint is built by another thread meanwhile."""
         if self._succession.model is None:
@@ -76,6 +83,14 @@ class EmotionReader:
             self._aside = threading.Thread(target=self._catch_up, name="healing-build", daemon=True)
             self._aside.start()
         return await self._batches.read(text)
+
+    def keep_up(self) -> bool:
+        """Put a newer checkpoint to use if one came, for whoever looks now and then though nobody asks; True if the model changed."""
+        before = self._succession.model
+        if before is None or self._watch.changed():
+            with on_one_thread():
+                self._catch_up()
+        return self._succession.model is not before
 
     def refresh(self) -> bool:
         """Put the newest checkpoint to use if it is not yet; what was refused is tried again. True if the model changed."""
@@ -101,14 +116,17 @@ class EmotionReader:
             self._watch.close()
 
     def _read_now(self, texts: Sequence[str]) -> list[Reading]:
-        model = self._succession.model  # once: one model reads the whole call
+        model = self._model()  # once: one model reads the whole call
+        return [reading_of(model, read) for read in read_by(partial(read_whole, model.engine), texts)] if texts else []
+
+    def _read_turn(self, parts: Sequence[str | Begun]) -> list[Reading | Begun]:
+        return read_turn(self._model(), parts)
+
+    def _model(self) -> Model:
+        model = self._succession.model  # once: another thread may change it
         if model is None:
             raise self._no_model()
-        if not texts:
-            return []
-        version, digest = model.adopted.name
-        rows = read_by(model.engine, texts)
-        return [Reading(probabilities=tuple(map(float, row)), version=version, digest=digest) for row in rows]
+        return model
 
     def _catch_up(self) -> None:
         """Build a newer checkpoint unless another thread does; without any model, wait for that."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from model.emotions import EMOTIONS, Emotion
@@ -19,6 +20,8 @@ class Reading:
     probabilities: tuple[float, ...]
     version: int
     digest: str
+    divided: bool = False
+    """Whether parts of a long text were surely read as something else (:class:`client.reading.windows.Whole`)."""
 
     def __post_init__(self) -> None:
         if len(self.probabilities) != len(EMOTIONS) or not all(0.0 <= p <= 1.0 for p in self.probabilities):
@@ -33,6 +36,11 @@ class Reading:
 
     @property
     def unsure(self) -> bool:
-        """Whether the two likeliest lie closer together than :data:`SURE_BY`."""
-        first, second = sorted(self.probabilities, reverse=True)[:2]
-        return first - second < SURE_BY
+        """Whether the two likeliest lie close together, or the text's parts were read as different things."""
+        return self.divided or is_close(self.probabilities)
+
+
+def is_close(probabilities: Iterable[float]) -> bool:
+    """Whether the two likeliest lie closer together than :data:`SURE_BY`."""
+    first, second = sorted(probabilities, reverse=True)[:2]
+    return first - second < SURE_BY

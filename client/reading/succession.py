@@ -7,18 +7,25 @@ How well both agree with the person is measured and shown; it decides nothing, t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
 
+from client.diary.diary_file import DiaryFault
 from client.home import Home
 from client.reading.adoption import Adopted, Adoption, Agreement, Choice, Serving
 from client.reading.engine import BuildEngine, Engine, Probabilities
+from client.reading.windows import read_whole
 from model.checkpoint import Manifest
 from model.examples import texts
 from model.refusal import Refusal
 from model.weights import Weights
+
+What = TypeVar("What")
+Found = TypeVar("Found")
 
 CONFIRMED = 64
 """Newest confirmed entries on which a model is compared with the one before it."""
@@ -33,6 +40,8 @@ class Refused:
 
     version: int | None
     reason: str
+    passing: bool = False
+    """Whether it may go by itself: a full disk, a diary that is busy."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,17 +76,19 @@ class Succession:
     def advance(self) -> bool:
         """Put the newest checkpoint to use unless it is, or was sent back; True if so. If it fails, ``refused`` says why."""
         newest: Manifest | None = None
+        passing = False
         try:
             newest = self._home.checkpoints.latest()
             changed = newest is not None and self._adopt(newest)
         except Refusal as refusal:
-            reason = str(refusal)
+            reason, passing = str(refusal), _may_pass(refusal)
         except Exception as error:
-            reason = f"the newest checkpoint could not be put to use ({type(error).__name__}); remove it, or wait for the next round's"
+            failed, passing = f"the newest checkpoint could not be put to use ({type(error).__name__})", _may_pass(error)
+            reason = f"{failed}; {'make room, it is tried again' if passing else 'remove it, or wait for the next round'}"
         else:
             self.refused = self.refused if newest is None else None
             return changed
-        self.refused = Refused(version=newest.version if newest else None, reason=reason)
+        self.refused = Refused(version=newest.version if newest else None, reason=reason, passing=passing)
         return False
 
     def go_back(self) -> Model:
@@ -154,17 +165,22 @@ class Succession:
         return self.model
 
 
-def read_by(engine: Engine, texts: Sequence[str]) -> Probabilities:
-    """Probabilities (N, 4); whatever goes wrong is a :class:`Refusal` that quotes no text, nor holds one."""
+def read_by(read: Callable[[Sequence[What]], Found], what: Sequence[What]) -> Found:
+    """What ``read`` finds; whatever goes wrong is a :class:`Refusal` that quotes no text, nor holds one."""
     try:
-        return engine(texts)
+        return read(what)
     except Exception as error:  # its words may quote a text, so only its class is told
         failed = type(error).__name__
     raise Refusal(f"the text could not be read ({failed}); check that it is whole and of ordinary characters, and try again")
 
 
+def _may_pass(error: Exception) -> bool:
+    """Whether the disk, the memory or the diary failed, and not the checkpoint; a refusal may be another's words for the disk's."""
+    return isinstance(error, OSError | MemoryError | DiaryFault) or isinstance(error.__context__, OSError)
+
+
 def _read_soundly(engine: Engine, texts: Sequence[str], manifest: Manifest) -> Probabilities:
-    rows = read_by(engine, texts)
+    rows = np.array([read.probabilities for read in read_by(partial(read_whole, engine), texts)])
     if not np.isfinite(rows).all():
         raise _not_finite(manifest)
     return rows

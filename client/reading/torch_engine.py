@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 
+from torch import Tensor
+
 from client.home import Home
 from client.reading.engine import MAX_TOKENS, TOGETHER, Engine, Probabilities, require_same_body, settings_of
 from model.checkpoint import Manifest
@@ -21,8 +23,12 @@ class TorchEngine:
         self._classifier = classifier
         self._built_as = (manifest.model, manifest.tuning)
 
-    def __call__(self, texts: Sequence[str]) -> Probabilities:
-        return self._classifier.probabilities(texts, max_tokens=MAX_TOKENS, batch_size=TOGETHER)
+    def windows(self, texts: Sequence[str]) -> list[list[Tensor]]:
+        """As :class:`client.reading.engine.Engine` says."""
+        return self._classifier.encode_windows(texts, max_tokens=MAX_TOKENS)
+
+    def __call__(self, windows: Sequence[Tensor]) -> Probabilities:
+        return self._classifier.probabilities_of(self._classifier.lower(windows), batch_size=TOGETHER)
 
     def beside(self, manifest: Manifest) -> EmotionClassifier | None:
         """A classifier for another checkpoint of the same model and tuning: what is frozen is shared, what is trained its own."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import threading
 from pathlib import Path
 
 import pytest
 
 from client.home import DevicePolicy, Home
 from client.participation import Participation, takes_part, tells_scores
-from model.refusal import Refusal
+from model.checkpoint import locked
+from model.refusal import Damaged, Refusal
 
 
 def test_every_round_by_default(tmp_path: Path) -> None:
@@ -48,3 +51,32 @@ def test_a_damaged_choice_is_no_consent(tmp_path: Path, content: str) -> None:
         takes_part(home.root, run="a", round=1)
     home.participation = Participation()
     assert takes_part(home.root, run="a", round=1)
+
+
+def test_a_change_of_one_half_keeps_the_other_as_a_round_has_left_it(tmp_path: Path) -> None:
+    """The round that was to be skipped begins before the pause is written: the skip is used up and does not come back."""
+    home = Home.create(tmp_path / "home", DevicePolicy())
+    home.participation = Participation(skip_next=True)
+    begun = threading.Event()
+
+    def pause() -> None:
+        begun.set()
+        home.change_participation(paused=False, skip_next=None)
+
+    with locked(home.root / "participation.lock"):
+        changing = threading.Thread(target=pause)
+        changing.start()
+        assert begun.wait(20)
+        path = home.root / "participation.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"skip_next": False, "skipped": ["a", 4]}))  # as takes_part does
+    changing.join(20)
+    assert home.participation == Participation()
+    assert not takes_part(home.root, run="a", round=4)
+
+
+def test_half_a_choice_does_not_mend_a_damaged_one(tmp_path: Path) -> None:
+    home = Home.create(tmp_path / "home", DevicePolicy())
+    (home.root / "participation.json").write_text("{")
+    with pytest.raises(Damaged, match="say both"):
+        home.change_participation(paused=False, skip_next=None)
+    assert home.change_participation(paused=True, skip_next=False) == home.participation == Participation(paused=True)

@@ -8,6 +8,7 @@ import json
 import tracemalloc
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from starlette.testclient import TestClient
 from client.home import Home
 from client.participation import Participation
 from client.reading.reader import EmotionReader
+from client.reading.reading import Reading
 from client.sent import note_sent
 from model.emotions import EMOTIONS, Emotion
 from privacy.plan import PrivacyPlan
@@ -76,11 +78,45 @@ def test_a_changed_text_is_read_anew_and_what_is_left_out_stays(api: TestClient)
     assert (moved["day"], moved["feelings"], moved["teaches"], moved["text"]) == ("2026-02-28", [], False, ANXIOUS)
 
 
+class Paused:
+    """A reader that lets something happen between a text's reading and its answer."""
+
+    def __init__(self, reader: EmotionReader) -> None:
+        self._reader = reader
+        self.meanwhile: list[Callable[[], object]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reader, name)
+
+    async def read_soon(self, text: str) -> Reading:
+        read = await self._reader.read_soon(text)
+        if self.meanwhile:
+            self.meanwhile.pop()()
+        return read
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["a change", "a reading"])
+def test_a_text_that_is_changed_while_it_is_read_does_not_get_the_old_ones_reading(
+    opened: Opened, reader: EmotionReader, home: Home, *, again: bool
+) -> None:
+    paused = Paused(reader)
+    api = opened(reader=paused)
+    number = api.post("/v1/entries", json={"text": JOYFUL}).json()["number"]
+    paused.meanwhile.append(lambda: home.diary.rewrite(number, text=ANXIOUS))
+    first = f"{JOYFUL}!"
+    told = api.post(f"/v1/entries/{number}/reading") if again else api.patch(f"/v1/entries/{number}", json={"text": first})
+    assert told.status_code == 200
+    assert (told.json()["text"], told.json()["reading"]) == (ANXIOUS, None)
+    assert home.diary.entry(number).reading is None
+
+
 def test_a_correction_is_a_label_and_undo_restores(api: TestClient, home: Home) -> None:
     number = api.post("/v1/entries", json={"text": JOYFUL, "emotion": "joy"}).json()["number"]
     assert api.put(f"/v1/entries/{number}/emotion", json={"emotion": "불안"}).json()["emotion"] == "anxiety"
     assert [example.emotion for example in home.diary.labelled()] == [Emotion.ANXIETY]
     assert api.delete(f"/v1/entries/{number}/emotion").json()["emotion"] == "joy"
+    assert api.delete(f"/v1/entries/{number}/emotion").json()["emotion"] is None
+    assert home.diary.labelled() == []
     assert api.delete(f"/v1/entries/{number}/emotion").status_code == 409
 
 
@@ -320,6 +356,7 @@ def test_the_model_that_reads_is_named_and_can_be_sent_back(opened: Opened, inst
         tokenizer_digest=manifest.tokenizer_digest, round=2,
     )  # fmt: skip
     reader.refresh()
+    assert "healing_model_version 2.0" in api.get("/metrics").text  # though nobody asked it for a reading
     assert api.post("/v1/predict", json={"text": JOYFUL}).json()["model"]["version"] == 2
     back = api.post("/v1/model/rollback").json()
     assert (back["version"], back["declined"], back["earlier"]) == (1, 2, None)
@@ -364,6 +401,54 @@ def test_participation_is_kept_in_home_and_what_is_left_out_stays(api: TestClien
     assert api.put("/v1/privacy/participation", json={"paused": True}).json() == {"paused": True, "skip_next": False}
     assert api.put("/v1/privacy/participation", json={"skip_next": True}).json() == {"paused": True, "skip_next": True}
     assert home.participation == Participation(paused=True, skip_next=True)
+
+
+@pytest.mark.parametrize(
+    ("file", "path"),
+    [
+        ("participation.json", "/v1/privacy"),
+        ("sent.jsonl", "/v1/privacy"),
+        ("device.json", "/v1/privacy"),
+        ("serving/choice.json", "/v1/model"),
+        ("diary.sqlite3", "/v1/entries"),
+        ("vault.json", "/v1/entries"),
+        ("diary.key", "/v1/entries"),
+    ],
+)
+def test_what_is_damaged_on_this_device_is_not_the_askers_mistake(
+    opened: Opened, installed: Callable[[Path], Home], tmp_path: Path, file: str, path: str
+) -> None:
+    """Also a key that does not open the diary: that is read when a server starts, and here in the first request."""
+    home = installed(tmp_path / "other")
+    reader = EmotionReader(home)
+    api = opened(home=home, reader=reader)
+    damaged = home.root / file
+    damaged.write_text("ab" * 32 if file == "diary.key" else "{\n")
+    if path == "/v1/entries" and file != "diary.sqlite3":
+        api.app.state.device = replace(api.app.state.device, diary=LateDiary(Home(home.root)))  # type: ignore[attr-defined]
+    answer = api.get(path)
+    assert answer.status_code == 503
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["type"] == "/docs#not-ready"
+    assert answer.json()["next"]
+    reader.close()
+
+
+class LateDiary:
+    """Opened anew in every call, so that the key is asked for."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._home.diary, name)
+
+
+def test_a_damaged_choice_is_mended_by_one_that_says_both(api: TestClient, home: Home) -> None:
+    (home.root / "participation.json").write_text("{")
+    assert api.put("/v1/privacy/participation", json={"paused": True}).status_code == 503
+    assert api.put("/v1/privacy/participation", json={"paused": True, "skip_next": False}).status_code == 200
+    assert home.participation == Participation(paused=True)
 
 
 def test_health_is_open_and_the_docs_need_nothing_from_elsewhere(opened: Opened) -> None:

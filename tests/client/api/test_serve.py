@@ -25,9 +25,11 @@ import uvicorn
 from client.api.access import Access
 from client.api.api import create_app
 from client.api.serve import MOST_CONNECTIONS, Address, configured
+from client.diary.transfer import import_diary
 from client.home import Home
 from client.music.playlist import bundled_songs
 from client.reading.reader import EmotionReader
+from client.vault import Passphrase
 from model.refusal import Refusal
 
 pytestmark = pytest.mark.slow
@@ -273,7 +275,7 @@ def test_who_comes_when_too_many_are_connected_is_told_so(served: Served) -> Non
 
 
 def eventually(holds: Callable[[], bool]) -> bool:
-    for _ in range(100):
+    for _ in range(400):  # on a machine that has much else to do, too
         if holds():
             return True
         time.sleep(0.05)
@@ -295,6 +297,25 @@ def test_what_is_no_request_gets_no_answer_of_value(served: Served, request_byte
     answer = served.raw(request_bytes, b"\r\n\r\n", whole=False)
     assert answer == b"" or (400 <= status(answer) < 500 and b"content-type: application/problem+json" in answer.lower())
     assert served.ask("GET", "/v1/health")[0] == 200
+
+
+def test_an_idle_server_takes_a_newer_model_and_reads_what_was_imported(installed: Installed, tmp_path: Path) -> None:
+    home = installed(tmp_path / "home")
+    with serving(home) as served:
+        (tmp_path / "old.csv").write_text(f"day,text\n2026-03-01,{CANARY} 하루 종일 웃었다\n", encoding="utf-8")
+        import_diary(home.diary, tmp_path / "old.csv", passphrase=lambda: Passphrase("not asked for"))
+        assert eventually(lambda: served.ask("GET", "/v1/entries/1")[1]["reading"] is not None)
+        assert served.ask("GET", "/v1/insights")[1]["calendar"]
+        first = home.checkpoints.manifest(1)
+        home.checkpoints.publish(
+            home.checkpoints.load(first).scale(0.5),
+            model=first.model, tuning=first.tuning, base_digest=first.base_digest, tokenizer_digest=first.tokenizer_digest, round=2,
+        )  # fmt: skip
+        assert eventually(lambda: served.ask("GET", "/v1/health")[1]["model"] == 2)
+        assert served.ask("GET", "/v1/model")[1]["version"] == 2
+        served.process.send_signal(signal.SIGTERM)
+        assert served.process.wait(20) == 0
+    assert CANARY not in (tmp_path / "log.txt").read_text()
 
 
 def wait_until_closed(port: int) -> None:

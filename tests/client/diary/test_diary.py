@@ -8,12 +8,13 @@ import sys
 import textwrap
 import unicodedata
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
 
-from client.diary.diary import Diary, Entry, Query, Record
+from client.diary.diary import Diary, Entry, NoCorrection, Query, Record
 from client.home import DevicePolicy, Home
 from client.reading.reading import Reading
 from model.emotions import Emotion
@@ -69,8 +70,44 @@ def test_a_changed_text_loses_its_reading_and_nothing_else(diary: Diary) -> None
     assert (changed.text, changed.reading, changed.emotion, changed.written) == ("나중", None, Emotion.JOY, before.written)
     assert changed.edited is not None
     assert changed.edited > changed.written
-    diary.keep_reading(number, READING)
+    assert diary.keep_reading(number, "나중", READING)
     assert diary.entry(number).reading == READING
+
+
+def test_a_reading_is_kept_on_the_text_that_was_read_and_on_no_other(diary: Diary) -> None:
+    number = diary.add("처음")
+    diary.rewrite(number, text="나중")
+    assert not diary.keep_reading(number, "처음", READING)
+    assert diary.entry(number).reading is None
+    divided = replace(READING, divided=True)
+    assert diary.keep_reading(number, "나중", divided)
+    assert diary.entry(number).reading == divided
+    assert diary.rewrite(number, text="끝").reading is None
+    assert diary.keep_reading(number, "끝", READING)
+    assert diary.entry(number).reading == READING
+
+
+def test_unread_entries_come_newest_day_first(diary: Diary) -> None:
+    days = [date(2026, 1, 1) + timedelta(days=n) for n in (5, 1, 9, 5)]
+    for day in days:
+        diary.add("하루", day=day)
+    diary.add("읽은 글", reading=READING)
+    assert [entry.number for entry in diary.unread(3)] == [3, 4, 1]
+    assert diary.keep_reading(3, "하루", READING)
+    assert [entry.number for entry in diary.unread(9)] == [4, 1, 2]
+
+
+def test_the_stamp_tells_of_every_change_and_of_nothing_else(diary: Diary) -> None:
+    seen = [diary.stamp()]
+    acts: list[Callable[[], object]] = [
+        lambda: diary.add("하나"), lambda: diary.rewrite(1, text="둘"), lambda: diary.correct(1, Emotion.JOY), lambda: diary.forget(1),
+    ]  # fmt: skip
+    for act in acts:
+        assert diary.entries().total == diary.count()
+        assert diary.stamp() == seen[-1]
+        act()
+        assert diary.stamp() not in seen
+        seen.append(diary.stamp())
 
 
 def test_undo_restores_what_stood_before_each_correction(diary: Diary) -> None:
@@ -83,10 +120,25 @@ def test_undo_restores_what_stood_before_each_correction(diary: Diary) -> None:
         diary.undo(number)
 
 
+def test_an_emotion_that_came_with_the_entry_or_an_import_can_be_taken_back_too(diary: Diary, tmp_path: Path) -> None:
+    number = diary.add("마음", emotion=Emotion.JOY)
+    other = Home.create(tmp_path / "other", DevicePolicy()).diary
+    other.restore(list(diary.records()))
+    diary.correct(number, Emotion.ANGER)
+    assert [diary.undo(number).emotion for _ in range(2)] == [Emotion.JOY, None]
+    assert other.undo(number).emotion is None
+    for one in (diary, other):
+        assert one.labelled() == []
+        with pytest.raises(NoCorrection):
+            one.undo(number)
+    other.correct(number, Emotion.SADNESS)
+    assert other.undo(number).emotion is None
+
+
 def test_numbers_that_do_not_exist_are_refused_by_number(diary: Diary) -> None:
     acts: list[Callable[[int], object]] = [
         diary.forget, diary.entry, diary.undo, lambda number: diary.correct(number, Emotion.JOY),
-        lambda number: diary.keep_reading(number, READING), lambda number: diary.rewrite(number, text="새 글"),
+        lambda number: diary.keep_reading(number, "글", READING), lambda number: diary.rewrite(number, text="새 글"),
     ]  # fmt: skip
     for act in acts:
         for number in (99, 0, -1, 2**70):

@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torch import Tensor
 
 from client.home import DevicePolicy, Home
 from client.reading.engine import BuildEngine, Engine, Probabilities
@@ -31,12 +33,29 @@ TEXTS = ["오늘은 정말 즐거웠다", "왜 자꾸 눈물이 나는지 모르
 Publish = Callable[[Weights], Manifest]
 
 
+class PlainEngine:
+    """Every text is one window, and ``read`` says what is in some of them."""
+
+    def __init__(self, read: Callable[[int], Probabilities]) -> None:
+        self._read = read
+
+    def windows(self, texts: Sequence[str]) -> list[list[Tensor]]:
+        return [[torch.zeros(len(text) + 2)] for text in texts]
+
+    def __call__(self, windows: Sequence[Tensor]) -> Probabilities:
+        return self._read(len(windows))
+
+
+def joyful(count: int) -> Probabilities:
+    return np.tile(np.float32([1, 0, 0, 0]), (count, 1))
+
+
 def build_plain_engine(home: Home, manifest: Manifest, weights: Weights, now: Engine | None) -> Engine:
     """Four logits, whatever the text."""
     with np.errstate(all="ignore"):
         exponentials = np.exp(weights["logits"])
         probabilities = exponentials / exponentials.sum()
-    return lambda texts: np.tile(probabilities, (len(texts), 1))
+    return PlainEngine(lambda count: np.tile(probabilities, (count, 1)))
 
 
 def open_reader(home: Home, build: BuildEngine = build_plain_engine) -> EmotionReader:
@@ -147,13 +166,13 @@ def test_a_call_of_many_texts_is_read_by_one_model(home: Home, publish: Publish)
     begun, go_on = threading.Event(), threading.Event()
 
     def build(home: Home, manifest: Manifest, weights: Weights, now: Engine | None) -> Engine:
-        def engine(texts: Sequence[str]) -> Probabilities:
-            if len(texts) == 1000:
+        def read(count: int) -> Probabilities:
+            if count == 1000:
                 begun.set()
                 assert go_on.wait(20)
-            return np.tile(np.float32([1, 0, 0, 0]), (len(texts), 1))
+            return joyful(count)
 
-        return engine
+        return PlainEngine(read)
 
     reader = open_reader(home, build)
     with ThreadPoolExecutor(1) as pool:
@@ -174,7 +193,7 @@ def test_readers_do_not_wait_while_a_model_is_built(home: Home, publish: Publish
         if manifest.version == 2:
             building.set()
             assert go_on.wait(20)
-        return lambda texts: np.tile(np.float32([1, 0, 0, 0]), (len(texts), 1))
+        return PlainEngine(joyful)
 
     reader = open_reader(home, build)
     publish(drawn(2))
@@ -458,12 +477,20 @@ KILL_AT_EVERY_STEP = """
 import os, signal, sys
 from pathlib import Path
 import numpy as np
+import torch
 from client.home import DevicePolicy, Home
 from client.reading.reader import EmotionReader
 from model.weights import Weights
 
+class PlainEngine:
+    def windows(self, texts):
+        return [[torch.zeros(3)] for _ in texts]
+
+    def __call__(self, windows):
+        return np.tile(np.float32([1, 0, 0, 0]), (len(windows), 1))
+
 def build(home, manifest, weights, now):
-    return lambda texts: np.tile(np.float32([1, 0, 0, 0]), (len(texts), 1))
+    return PlainEngine()
 
 def open_reader():
     return EmotionReader(home, engine="plain", engines={"plain": build})

@@ -1,0 +1,53 @@
+"""Windows: a text longer than the model reads at once is read in several windows, and what they say is put together.
+
+A window is :data:`client.reading.engine.MAX_TOKENS` tokens long, of which two are the model's own marks. A longer text is cut there
+between two tokens: every window but the last is full, none overlaps another, and together they hold all of the text. A text
+that fits is one window, and is read as if there were no others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+from client.reading.engine import Engine, Probabilities
+from client.reading.reading import is_close
+
+MARKS = 2
+"""Tokens of a window that are none of the text's: ``[CLS]`` and ``[SEP]``."""
+
+AGAINST = 1 / 3
+"""Share of a text's tokens that must be read as something else before the text counts as divided."""
+
+
+@dataclass(frozen=True, eq=False)
+class Whole:
+    """What the windows of one text say together.
+
+    ``probabilities`` (4,) are the windows' mean, each weighing as many tokens as it holds of the text. ``divided``: windows that are sure
+    of another emotion than that mean's likeliest hold a third of the text's tokens (:data:`AGAINST`) or more.
+    """
+
+    probabilities: Probabilities
+    divided: bool
+
+
+def whole(rows: Probabilities, windows: Sequence[Tensor]) -> Whole:
+    """Put together what was read (W, 4) in the windows of one text."""
+    if len(windows) == 1:
+        return Whole(rows[0], divided=False)
+    tokens = np.array([len(window) - MARKS for window in windows], dtype=np.float32)
+    mean = (tokens @ rows / tokens.sum()).astype(np.float32)
+    against = (rows.argmax(axis=1) != mean.argmax()) & ~np.array([is_close(row) for row in rows])
+    return Whole(mean, divided=bool(tokens[against].sum() >= AGAINST * tokens.sum()))
+
+
+def read_whole(engine: Engine, texts: Sequence[str]) -> list[Whole]:
+    """Each text as a whole, however long it is."""
+    windows = engine.windows(texts)
+    rows = engine([window for of_text in windows for window in of_text])
+    ends = np.cumsum([len(of_text) for of_text in windows])
+    return [whole(part, of_text) for part, of_text in zip(np.split(rows, ends[:-1]), windows, strict=True)]
