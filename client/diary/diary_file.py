@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -250,10 +251,24 @@ def _version(database: Connection) -> int:
     return int(database.execute("PRAGMA user_version").fetchone()[0])
 
 
+def _leave_log(plain: sqlite3.Connection) -> None:
+    """Leave write-ahead logging. SQLite does not wait for this lock, so a program that looks at the file just then would be a fault."""
+    last = time.monotonic() + PATIENCE
+    while True:
+        try:
+            plain.execute("PRAGMA journal_mode = DELETE").fetchall()
+        except sqlite3.OperationalError as error:
+            if not _name(error).startswith("SQLITE_BUSY") or time.monotonic() > last:
+                raise
+            time.sleep(0.01)
+        else:
+            return
+
+
 def _plain_rows(plain: sqlite3.Connection) -> list[tuple[Any, ...]]:
     """All entries of a plain diary, which nobody else writes from now on; its write-ahead log is in the file by then."""
     plain.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-    plain.execute("PRAGMA journal_mode = DELETE").fetchall()
+    _leave_log(plain)
     plain.execute("BEGIN EXCLUSIVE")
     return plain.execute("SELECT id, written, text, emotion FROM entries ORDER BY id").fetchall()
 
