@@ -128,6 +128,7 @@ def _options() -> argparse.Namespace:
 
 def _save(standing: Standing, name: str, results: Path, facts: list[str]) -> None:
     """The sweep's own table and picture, with the command above and what it was measured on below."""
+    results.mkdir(parents=True, exist_ok=True)
     told = (standing.folder / "sweep.md").read_text(encoding="utf-8").replace("(sweep.svg)", f"(privacy-curve-{name}.svg)")
     title, table = told.split("\n", 1)
     command = shlex.join(["python", "benchmarks/privacy_curve.py", *sys.argv[1:]])
