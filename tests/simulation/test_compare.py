@@ -241,7 +241,11 @@ def test_ctrl_c_in_a_federated_run_keeps_what_was_finished_and_no_person(tmp_pat
         if "round 2" in moment.told:
             signal.raise_signal(signal.SIGINT)
 
-    standing = run(comparison, tmp_path / "out", interrupt)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background ignores it
+    try:
+        standing = run(comparison, tmp_path / "out", interrupt)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert standing.interrupted
     assert [cell.task.model for cell in standing.cells] == ["tfidf"]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [".lock", "begun.json", "cells"]
