@@ -19,8 +19,9 @@ from safetensors.numpy import save_file
 
 from client.app import app as client_app
 from model.classifier import source_of
-from model.examples import bundled_diaries, test_examples, training_examples
+from model.examples import Example, bundled_diaries, test_examples, training_examples
 from model.hub import find_model
+from model.normalization import normalized
 from model.records import GlobalModel, Update, arrays_of, decode_train_order, encode_reply
 from model.settings import RunSettings
 from model.training import local_generator
@@ -47,9 +48,9 @@ def write_task(folder: Path) -> dict[str, Any]:
     (folder / "diaries.jsonl").write_text("\n".join(lines), encoding="utf-8")
     settings = training_settings(folder)
     read = training_examples(settings).examples
-    people = [[(read[row].text, read[row].emotion.id) for row in rows] for rows in partition(read, settings)]
+    people = [[_plain(read[row]) for row in rows] for rows in partition(read, settings)]
     (folder / "people.json").write_text(json.dumps(people))
-    (folder / "test.json").write_text(json.dumps([(one.text, one.emotion.id) for one in test_examples(settings).examples]))
+    (folder / "test.json").write_text(json.dumps([_plain(one) for one in test_examples(settings).examples]))
     task = asdict(settings) | {
         "clients_a_round": settings.clients_per_round,
         "body": str(find_model(source_of(settings.model))),
@@ -61,6 +62,11 @@ def write_task(folder: Path) -> dict[str, Any]:
     (folder / "task.json").write_text(json.dumps(task, indent=1))
     save_file(_plainly_named(tuned_classifier(settings).read()), folder / "start.safetensors")
     return {}
+
+
+def _plain(example: Example) -> tuple[str, int]:
+    """Text after the text step, which is not what is compared, and the emotion's id."""
+    return normalized(example.text), example.emotion.id
 
 
 def training_settings(task: Path, **where: str) -> RunSettings:

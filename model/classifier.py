@@ -208,7 +208,8 @@ class Layer(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         blocked = torch.zeros(mask.shape, dtype=x.dtype).masked_fill(mask == 0, torch.finfo(x.dtype).min)
-        states = self.bert(x[:, :, : self.width], blocked[:, None, None, :].expand(-1, 1, x.shape[1], -1))
+        own = x[:, :, : self.width].contiguous()  # of a strided input torch's linear takes another path, slower and rounded otherwise
+        states = self.bert(own, blocked[:, None, None, :].expand(-1, 1, x.shape[1], -1))
         return states if x.shape[2] == self.width else torch.cat([states, x[:, :, self.width :]], dim=2), mask
 
 
