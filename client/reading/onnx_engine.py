@@ -141,8 +141,16 @@ class KeptGraph:
             write_durably(self._pooler, save_arrays({name: weights[name] for name in POOLER}))
             note = self._of | {"sha256": [_sha256(self.path), _sha256(self._pooler)]}
             write_durably(self._note, json.dumps(note).encode())
+            self._remove_older()
         except OSError as error:
             raise Refusal(f"the int8 model cannot be kept in '{self.path.parent}' ({error.strerror}); make room there") from None
+
+    def _remove_older(self) -> None:
+        """Bodies before the last one are not gone back to; this one and the newest other stay."""
+        others = sorted(set(self.path.parent.glob("int8-*.json")) - {self._note}, key=lambda note: note.stat().st_mtime_ns)
+        for note in others[:-1]:
+            for file in (note, note.with_suffix(".safetensors"), note.with_suffix(".onnx")):
+                file.unlink(missing_ok=True)
 
     def pooler(self) -> Arrays:
         """The pretrained pooler, for checkpoints that do not bring one; float32."""

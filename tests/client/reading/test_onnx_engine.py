@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -133,6 +134,18 @@ def test_a_patched_graph_is_the_freshly_quantised_one_byte_for_byte(home: Home, 
     classifier.write(weights)
     everything = {name: parameter.detach().numpy() for name, parameter in classifier.blocks.named_parameters()}
     assert patched == body_graph(BodyShape.of(outline), quantised(everything)).SerializeToString()
+
+
+def test_graphs_of_bodies_before_the_last_one_are_removed(home: Home, publish: Publish, drawn: Drawn) -> None:
+    manifest = publish(drawn(1))
+    built(home, manifest)
+    outline = tuned_outline(RunSettings(tuning="probe", privacy="none"), COMPACT)
+    body = {name: parameter.detach().numpy() for name, parameter in tuned("probe").blocks.named_parameters()}
+    for base in ("second", "third"):
+        KeptGraph(home.cache, replace(manifest, base_digest=base), outline).write(body)
+    assert len(kept_files(home)) == 6
+    assert not KeptGraph(home.cache, manifest, outline).is_whole()
+    assert all(KeptGraph(home.cache, replace(manifest, base_digest=base), outline).is_whole() for base in ("second", "third"))
 
 
 @pytest.mark.parametrize("tuning", ["probe", "head", "top2", "lora", "full"])
