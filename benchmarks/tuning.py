@@ -1,7 +1,7 @@
 """What each tuning mode costs and what it is worth, and what the frozen trunk's cache saves; tables in ``results/tuning.md``.
 
-    python benchmarks/tuning.py [--only steps|utility|cache] [--repeats N] [--seeds N] [--jobs N] [--quick] [--steps N]
-                                [--bodies compact kobert] [--tunings head top2 ...] [--results FOLDER]
+    python benchmarks/tuning.py [--only steps|utility|cache] [--repeats N] [--seeds N] [--jobs N] [--keep FOLDER] [--quick]
+                                [--steps N] [--bodies compact kobert] [--tunings head top2 ...] [--results FOLDER]
 
 **steps**: one step of AdamW over 16 entries of 32 tokens (compact) or 64 (KoBERT size: 12 x 768, 8,002 ids, random weights),
 no padding, one thread, dropout as in training. The entries have passed the frozen trunk already, as on a device, which
@@ -44,6 +44,7 @@ from rich.table import Table
 from safetensors.numpy import load_file
 from tuning_step import BATCH, Task
 
+from model.checkpoint import write_durably
 from model.settings import RunSettings
 
 RECIPES: dict[str, dict[str, Any]] = {
@@ -164,6 +165,11 @@ def utility(scratch: Path, options: argparse.Namespace) -> Section:
         if options.quick:
             settings = replace(settings, rounds=1, local_epochs=1)
         out = scratch / f"utility-{tuning}-{column.replace(' ', '-')}-{seed}"
+        kept = options.keep / f"{out.name}.json" if options.keep and not options.quick else None
+        if kept and kept.exists():
+            told = json.loads(kept.read_text())
+            if told["settings"] == asdict(settings):
+                return Measurement(**told["found"])
         out.mkdir()
         (out / "settings.json").write_text(json.dumps(asdict(settings)))
         try:
@@ -175,6 +181,9 @@ def utility(scratch: Path, options: argparse.Namespace) -> Section:
             shutil.rmtree(out)
         rounds = " ".join(f"{value:.3f}" for value in found.result["by_round"])
         _tell(f"utility {tuning} {column}, seed {seed}: macro-F1 {rounds} in {found.wall:.0f} s")
+        if kept:
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            write_durably(kept, json.dumps({"settings": asdict(settings), "found": asdict(found)}).encode())
         return found
 
     with ThreadPoolExecutor(options.jobs) as pool:
@@ -265,6 +274,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--only", choices=PARTS, help="one section alone; the others keep their saved figures")
     parser.add_argument("--repeats", type=int, default=3, help="pairs of each comparison (steps, cache)")
     parser.add_argument("--seeds", type=int, default=3, help="seeds of each run (utility)")
+    parser.add_argument("--keep", type=Path, help="folder where finished runs are kept, and taken from (utility)")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time (utility, which takes no times)")
     parser.add_argument("--quick", action="store_true", help="one repeat, one seed, two steps, one round: only to see that it runs")
     parser.add_argument("--steps", type=int, help="timed steps (steps), or steps of an epoch (cache)")
