@@ -148,10 +148,6 @@ class Home:
         """Whether this device takes part in rounds."""
         return participation_of(self.root)
 
-    @participation.setter
-    def participation(self, wanted: Participation) -> None:
-        change_participation(self.root, paused=wanted.paused, skip_next=wanted.skip_next)
-
     def change_participation(self, *, paused: bool | None, skip_next: bool | None) -> Participation:
         """What the person chooses now; what is None stays as it is."""
         return change_participation(self.root, paused=paused, skip_next=skip_next)

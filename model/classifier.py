@@ -88,7 +88,7 @@ class EmotionClassifier(nn.Module):
 
     def encode(self, texts: Sequence[str], *, max_tokens: int) -> list[Tensor]:
         """Token ids of each text after the text step, (S,) int64."""
-        return [torch.tensor(ids) for ids in self.tokenizer.encode([normalized(text) for text in texts], max_tokens=max_tokens)]
+        return [first for first, *_ in self.encode_windows(texts, max_tokens=max_tokens)]
 
     def encode_windows(self, texts: Sequence[str], *, max_tokens: int) -> list[list[Tensor]]:
         """The same of all of each text, in windows of at most ``max_tokens``."""

@@ -41,8 +41,7 @@ class Tokenizer:
 
     def encode(self, texts: Sequence[str], *, max_tokens: int) -> list[list[int]]:
         """Ids of each text, ``[CLS]`` and ``[SEP]`` included, at most ``max_tokens`` of them."""
-        self._fast.enable_truncation(max_tokens)
-        return [encoding.ids for encoding in self._fast.encode_batch(list(texts))]
+        return [first for first, *_ in self.windows(texts, max_tokens=max_tokens)]
 
     def windows(self, texts: Sequence[str], *, max_tokens: int) -> list[list[list[int]]]:
         """All ids of each text, cut into windows: the first is what :meth:`encode` gives, the others go on where the one before ends."""

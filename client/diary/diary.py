@@ -255,11 +255,6 @@ class Diary:
             row = database.execute("SELECT content FROM documents WHERE name = ?", (name,)).fetchone()
         return row[0] if row else None
 
-    def keep(self, name: str, document: str) -> None:
-        """Keep a small document under a name, instead of an older one."""
-        with self._file.writing() as database:
-            database.execute("INSERT OR REPLACE INTO documents (name, content) VALUES (?, ?)", (name, document))
-
     def revise(self, name: str, revised: Callable[[str | None], str]) -> None:
         """Keep what ``revised`` makes of the document that is kept now (None: there is none), in one transaction."""
         with self._file.writing() as database:

@@ -79,7 +79,8 @@ class MicroBatches:
     def _work(self) -> None:
         while (batch := self._next()) is not None:
             answers = list(zip(batch, self._answers(batch), strict=True))
-            self._wait_again([replace(one, part=left) for one, left in answers if not isinstance(left, Answer)])
+            if left := [replace(one, part=part) for one, part in answers if not isinstance(part, Answer)]:
+                self._wait_again(left)
             _deliver([(one, answer) for one, answer in answers if isinstance(answer, Answer)])
 
     def _wait_again(self, left: Sequence[_Waiting]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from torch import Tensor
@@ -11,7 +12,7 @@ from torch import Tensor
 from client.reading.engine import Probabilities
 from client.reading.reading import Reading
 from client.reading.succession import Model, read_by
-from client.reading.windows import Whole, whole
+from client.reading.windows import Whole, read_windows, whole
 
 TURN = 4
 """Windows of a turn that its texts share, at least one each: more of them are read no faster on a CPU."""
@@ -48,7 +49,6 @@ def read_turn(model: Model, parts: Sequence[str | Begun]) -> list[Reading | Begu
     for reads in {id(text.model): text.model for text in texts}.values():  # several only while texts from before a swap are read on
         places = [place for place, text in enumerate(texts) if text.model is reads]
         turns = [texts[place].windows[len(texts[place].rows) :][:share] for place in places]
-        rows = read_by(reads.engine, [window for turn in turns for window in turn])
-        parted = np.split(rows, np.cumsum([len(turn) for turn in turns])[:-1])
-        after |= {place: texts[place].after(part) for place, part in zip(places, parted, strict=True)}
+        read = read_by(partial(read_windows, reads.engine), turns)
+        after |= {place: texts[place].after(rows) for place, rows in zip(places, read, strict=True)}
     return [after[place] for place in range(len(texts))]

@@ -45,9 +45,13 @@ def whole(rows: Probabilities, windows: Sequence[Tensor]) -> Whole:
     return Whole(mean, divided=bool(tokens[against].sum() >= AGAINST * tokens.sum()))
 
 
+def read_windows(engine: Engine, windows: Sequence[Sequence[Tensor]]) -> list[Probabilities]:
+    """What is read (W, 4) in some windows of each text, all texts together."""
+    rows = engine([window for of_text in windows for window in of_text])
+    return np.split(rows, np.cumsum([len(of_text) for of_text in windows])[:-1])
+
+
 def read_whole(engine: Engine, texts: Sequence[str]) -> list[Whole]:
     """Each text as a whole, however long it is."""
     windows = engine.windows(texts)
-    rows = engine([window for of_text in windows for window in of_text])
-    ends = np.cumsum([len(of_text) for of_text in windows])
-    return [whole(part, of_text) for part, of_text in zip(np.split(rows, ends[:-1]), windows, strict=True)]
+    return [whole(rows, of_text) for rows, of_text in zip(read_windows(engine, windows), windows, strict=True)]

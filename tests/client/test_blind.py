@@ -13,7 +13,6 @@ from flwr.app import ConfigRecord, RecordDict
 
 from client.blind import deal_shares, draw_keys, encrypt_update, end_round, make_key, open_sum, reveal_shares
 from client.home import DevicePolicy, Home
-from client.participation import Participation
 from model.records import Declined
 from model.refusal import Refusal
 from model.settings import RunSettings
@@ -203,10 +202,10 @@ def test_an_order_that_names_no_register_by_a_whole_digest_is_refused_and_not_qu
 
 def test_a_device_that_sits_the_round_out_draws_no_keys(homes: list[Home]) -> None:
     home = homes[0]
-    home.participation = Participation(skip_next=True)
+    home.change_participation(paused=False, skip_next=True)
     assert [draw(home, asked=DEVICES, register=home.register.digest) for _ in range(2)] == [Declined("paused", 1)] * 2
     assert not (home.root / "masking.json").exists()
-    home.participation = Participation()
+    home.change_participation(paused=False, skip_next=False)
     assert not isinstance(draw_keys(AdvertiseOrder(MaskingRound("run", 2, DEVICES), home.register.digest), SETTINGS, home), Declined)
 
 

@@ -15,7 +15,6 @@ from typer.testing import CliRunner, Result
 from client.api.access import Access, served_at
 from client.commands import client_commands
 from client.home import DevicePolicy, Home
-from client.participation import Participation
 from client.sent import note_sent
 from client.vault import Passphrase
 from model.emotions import Emotion
@@ -70,7 +69,7 @@ def test_status_tells_numbers_and_no_text(home: Home, healing: Healing) -> None:
     home.ledger.charge(
         PrivacyPlan(noise_multiplier=2.0, sampling_rate=0.25, clip_norm=1.0, delta=1e-4, steps_per_round=4), run="r", round=1
     )
-    home.participation = Participation(skip_next=True)
+    home.change_participation(paused=False, skip_next=True)
     told = healing("status").output
     assert "entries: 2, of which teach: 1" in told
     assert f"epsilon {home.ledger.spent():.2f} of 8 at delta 0.0001" in told
@@ -84,7 +83,7 @@ def test_status_tells_numbers_and_no_text(home: Home, healing: Healing) -> None:
 def test_status_and_the_docs_name_every_file_of_a_home(home: Home, healing: Healing) -> None:
     Access(home.root / "access.json")
     note_sent(home.root, run="r", round=1, what="update", bytes=1, privacy="none", aggregation="plain")
-    home.participation = Participation(paused=True)
+    home.change_participation(paused=True, skip_next=False)
     home.songs.mkdir()
     told, docs = healing("status").output, (ROOT / "docs" / "diary.md").read_text(encoding="utf-8")
     with served_at(home.root, "http://127.0.0.1:8000/"):

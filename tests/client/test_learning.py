@@ -198,21 +198,21 @@ def test_no_score_leaves_a_device_under_privacy(tmp_path: Path, small: Small, ex
 def test_a_paused_device_declines_and_spends_nothing(tmp_path: Path, small: Small, examples: list[Example]) -> None:
     settings = small()
     home, order = home_with(tmp_path, examples), order_for(settings)
-    home.participation = Participation(paused=True)
+    home.change_participation(paused=True, skip_next=False)
     assert [learn(replace(order, round=round), settings, home, device=0) for round in (1, 2)] == [
         Declined("paused", 1),
         Declined("paused", 2),
     ]
     assert learn_to_hide(replace(order, update_clip=1.0), settings, home, device=0) == Declined("paused", 1)
     assert home.ledger.charges() == ()
-    home.participation = Participation()
+    home.change_participation(paused=False, skip_next=False)
     assert isinstance(learn(order, settings, home, device=0), Update)
 
 
 def test_one_round_is_skipped_even_if_it_is_asked_for_twice(tmp_path: Path, small: Small, examples: list[Example]) -> None:
     settings = small(privacy="none")
     home, order = home_with(tmp_path, examples), order_for(settings)
-    home.participation = Participation(skip_next=True)
+    home.change_participation(paused=False, skip_next=True)
     assert [learn(order, settings, home, device=0) for _ in range(2)] == [Declined("paused", 1)] * 2
     assert home.participation == Participation()
     publishing = PublishOrder(order.model, 1, float("inf"), 0.0)

@@ -23,13 +23,13 @@ def test_every_round_by_default(tmp_path: Path) -> None:
 
 def test_a_choice_is_on_disk(tmp_path: Path) -> None:
     home = Home.create(tmp_path / "home", DevicePolicy())
-    home.participation = Participation(paused=True, skip_next=True)
+    home.change_participation(paused=True, skip_next=True)
     assert Home(home.root).participation == Participation(paused=True, skip_next=True)
 
 
 def test_a_skipped_round_is_one_round_of_one_run(tmp_path: Path) -> None:
     home = Home.create(tmp_path / "home", DevicePolicy())
-    home.participation = Participation(skip_next=True)
+    home.change_participation(paused=False, skip_next=True)
     asked = [("a", 4), ("a", 4), ("a", 5), ("b", 4)]
     assert [takes_part(home.root, run=run, round=round) for run, round in asked] == [False, False, True, True]
     assert [tells_scores(home.root, round=round) for round in (4, 5)] == [False, True]
@@ -37,9 +37,9 @@ def test_a_skipped_round_is_one_round_of_one_run(tmp_path: Path) -> None:
 
 def test_a_pause_does_not_use_the_skipped_round_up(tmp_path: Path) -> None:
     home = Home.create(tmp_path / "home", DevicePolicy())
-    home.participation = Participation(paused=True, skip_next=True)
+    home.change_participation(paused=True, skip_next=True)
     assert not takes_part(home.root, run="a", round=1)
-    home.participation = Participation(skip_next=home.participation.skip_next)
+    home.change_participation(paused=False, skip_next=home.participation.skip_next)
     assert [takes_part(home.root, run="a", round=round) for round in (2, 3)] == [False, True]
 
 
@@ -49,14 +49,14 @@ def test_a_damaged_choice_is_no_consent(tmp_path: Path, content: str) -> None:
     (home.root / "participation.json").write_text(content)
     with pytest.raises(Refusal, match="damaged"):
         takes_part(home.root, run="a", round=1)
-    home.participation = Participation()
+    home.change_participation(paused=False, skip_next=False)
     assert takes_part(home.root, run="a", round=1)
 
 
 def test_a_change_of_one_half_keeps_the_other_as_a_round_has_left_it(tmp_path: Path) -> None:
     """The round that was to be skipped begins before the pause is written: the skip is used up and does not come back."""
     home = Home.create(tmp_path / "home", DevicePolicy())
-    home.participation = Participation(skip_next=True)
+    home.change_participation(paused=False, skip_next=True)
     begun = threading.Event()
 
     def pause() -> None:

@@ -15,7 +15,6 @@ from flwr.app import Context, Message, RecordDict
 
 from client.app import app as client_app
 from client.home import Home, virtual_home
-from client.participation import Participation
 from client.sent import note_sent, sent_messages
 from model.examples import Example
 from model.refusal import Refusal
@@ -84,7 +83,7 @@ def test_every_update_of_a_run_is_on_the_record_of_its_device_with_its_very_leng
     options = {"privacy": privacy, "aggregation": aggregation, "update_clip": 1e2, "fraction_evaluate": 0.0}
     settings = small(**options, clients=4, rounds=2, out=str(tmp_path / "run"), people=str(people))
     settle(people, examples, settings)
-    Home(virtual_home(people, 3)).participation = Participation(paused=True)
+    Home(virtual_home(people, 3)).change_participation(paused=True, skip_next=False)
     config = settings.as_run_config()
     grid = InProcessGrid(client_app, clients=4, run_config=config, on_reply=carried.append)
     server_app(grid, Context(RUN_ID, SERVER_NODE, node_config={}, state=RecordDict(), run_config=config))

@@ -215,7 +215,7 @@ def test_songs_are_found_by_every_word(api: TestClient) -> None:
 def test_a_diary_with_broken_music_is_served_and_the_music_says_what_is_wrong(opened: Opened, home: Home) -> None:
     home.songs.mkdir()
     (home.songs / "own-0000.csv").touch()
-    home.diary.keep("taste", "{")
+    home.diary.revise("taste", lambda _: "{")
     api = opened()
     assert api.get("/v1/entries").status_code == 200
     assert len(api.get("/v1/songs").json()["faults"]) == 2

@@ -234,9 +234,9 @@ def test_search_by_emotion_takes_the_persons_word_before_the_models(diary: Diary
 
 def test_documents_are_kept_by_name(diary: Diary) -> None:
     assert diary.kept("taste") is None
-    diary.keep("taste", '{"a": 1}')
-    diary.keep("taste", '{"a": "나"}')
-    diary.keep("other", "[]")
+    diary.revise("taste", lambda _: '{"a": 1}')
+    diary.revise("taste", lambda _: '{"a": "나"}')
+    diary.revise("other", lambda _: "[]")
     assert (diary.kept("taste"), diary.kept("other")) == ('{"a": "나"}', "[]")
 
 

@@ -62,7 +62,7 @@ def test_no_byte_of_home_shows_an_entry_while_it_is_kept(home: Home) -> None:
     with home.diary._file.reading():  # holds the log, so that it is looked at too
         number = home.diary.add(HIDDEN * 3, emotion=Emotion.SADNESS)
         home.diary.correct(number, Emotion.JOY)
-        home.diary.keep("taste", f'"{HIDDEN}"')
+        home.diary.revise("taste", lambda _: f'"{HIDDEN}"')
         assert (home.root / "diary.sqlite3-wal").stat().st_size > 0
         shown = bytes_of(home.root)
         assert HIDDEN.encode() not in shown

@@ -114,7 +114,7 @@ def test_an_archive_holds_everything_and_shows_nothing(tmp_path: Path) -> None:
     one, other = diary_in(tmp_path / "one"), diary_in(tmp_path / "other")
     one.add_all((f"비밀 {number} " * 3, EMOTIONS[number % 4]) for number in range(3000))
     one.correct(one.add("고친 글"), Emotion.JOY)
-    one.keep("taste", '{"songs": "노래"}')
+    one.revise("taste", lambda _: '{"songs": "노래"}')
     path = tmp_path / "diary.archive"
     export_diary(one, path, Form.ARCHIVE, passphrase=lambda: WORDS)
     assert path.stat().st_size > 5 * 64 * 1024
@@ -130,9 +130,9 @@ def test_an_archive_holds_everything_and_shows_nothing(tmp_path: Path) -> None:
 
 def test_a_documents_own_version_stays_when_another_is_imported(tmp_path: Path) -> None:
     one, other = diary_in(tmp_path / "one"), diary_in(tmp_path / "other")
-    one.keep("taste", "1")
-    one.keep("new", "2")
-    other.keep("taste", "own")
+    one.revise("taste", lambda _: "1")
+    one.revise("new", lambda _: "2")
+    other.revise("taste", lambda _: "own")
     export_diary(one, tmp_path / "diary.json", Form.JSON, passphrase=never)
     brought_in(other, tmp_path / "diary.json")
     assert other.documents() == {"taste": "own", "new": "2"}

@@ -120,7 +120,7 @@ def test_a_broken_catalogue_is_told_of_and_everything_else_goes_on(home: Home, c
 @pytest.mark.parametrize("document", ["{", "[7]", '[{"id": 1}]', "[" * 100_000], ids=["cut", "other", "half", "deep"])
 def test_a_damaged_document_is_set_aside_told_of_and_begun_anew(home: Home, name: str, document: str) -> None:
     for number in (1, 2):
-        home.diary.keep(name, document)
+        home.diary.revise(name, lambda _: document)
         box = again(home)
         id, [one] = box.recommend(EVEN, mode="stay", count=1)
         box.learn(one.song.key, "liked", box.made(id).mood)
@@ -131,7 +131,7 @@ def test_a_damaged_document_is_set_aside_told_of_and_begun_anew(home: Home, name
 
 
 def test_a_document_that_is_damaged_under_way_is_set_aside_too(home: Home, jukebox: Jukebox) -> None:
-    home.diary.keep("taste", "{")
+    home.diary.revise("taste", lambda _: "{")
     jukebox.learn(bundled_songs()[0].key, "liked", EVEN)
     assert Taste.from_json(home.diary.kept("taste") or "").events == 1
     assert home.diary.kept("taste-damaged-1") == "{"
@@ -235,12 +235,12 @@ def test_a_forgotten_entry_takes_the_mood_of_its_playlists_along_and_leaves_the_
 def test_playlists_of_an_earlier_version_and_damaged_ones_lose_their_moods_too(home: Home) -> None:
     number, other = home.diary.add("하나"), home.diary.add("둘")
     old = json.dumps([{"id": "old", "mode": "stay", "mood": MOOD, "songs": ["a"]}])
-    home.diary.keep("playlists", old)
-    home.diary.keep("playlists-damaged-1", old[:-1])
+    home.diary.revise("playlists", lambda _: old)
+    home.diary.revise("playlists-damaged-1", lambda _: old[:-1])
     home.diary.forget(number)
     assert not kept_mood(home)
     assert again(home).made("old").songs == ("a",)
-    home.diary.keep("playlists", old[:-1])
+    home.diary.revise("playlists", lambda _: old[:-1])
     home.diary.forget(other)
     assert not kept_mood(home)
 
