@@ -22,11 +22,11 @@ import torch
 from torch import Tensor, nn
 from transformers import BertConfig, BertModel
 
-from model.emotions import EMOTIONS
+from model.emotions import EMOTIONS, KINDS
 from model.examples import Batch
 from model.hub import PICKLE, SAFETENSORS, WAY_OUT, read_tensors
 from model.lexical import LEXICAL_VERSION, Lexical
-from model.normalization import normalized
+from model.normalization import normalized, spell_marks
 from model.refusal import Refusal
 from model.scores import Scores
 from model.tokenizer import Tokenizer, load_tokenizer
@@ -92,7 +92,8 @@ class EmotionClassifier(nn.Module):
 
     def encode_windows(self, texts: Sequence[str], *, max_tokens: int) -> list[list[Tensor]]:
         """The same of all of each text, in windows of at most ``max_tokens``."""
-        windows = self.tokenizer.windows([normalized(text) for text in texts], max_tokens=max_tokens)
+        prepared = [spell_marks(normalized(text), self.tokenizer.marks) for text in texts]
+        windows = self.tokenizer.windows(prepared, max_tokens=max_tokens)
         return [[torch.tensor(ids) for ids in of_text] for of_text in windows]
 
     @torch.no_grad()
@@ -131,15 +132,25 @@ class EmotionClassifier(nn.Module):
         """Probabilities (N, 4) of the four emotions, in the order of their ids."""
         return self.probabilities_of(self.lower(self.encode(texts, max_tokens=max_tokens)), batch_size=batch_size)
 
-    @torch.no_grad()
     def probabilities_of(self, rows: Sequence[Tensor], *, batch_size: int = 64) -> np.ndarray[Any, np.dtype[np.float32]]:
         """The same, for rows that have passed the trunk already."""
-        upper = self.upper().eval()
+        return self.readings_of(rows, batch_size=batch_size)[:, : len(EMOTIONS)]
+
+    @torch.no_grad()
+    def readings_of(self, rows: Sequence[Tensor], *, batch_size: int = 64) -> np.ndarray[Any, np.dtype[np.float32]]:
+        """Probabilities of the four emotions and of one, no and several feelings, (N, 4 + 3), for rows that have passed the trunk.
+
+        A body that was not taught kinds says 1, 0, 0.
+        """
+        head = self.blocks["head"].eval()
+        below = Chain(dict(list(self.blocks.items())[self.cut : -1])).eval()
         order = sorted(range(len(rows)), key=lambda row: len(rows[row]))
-        result = np.zeros((len(rows), len(EMOTIONS)), dtype=np.float32)
+        result = np.zeros((len(rows), len(EMOTIONS) + len(KINDS)), dtype=np.float32)
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
-            result[chosen] = torch.softmax(upper(*self.pad([rows[row] for row in chosen])), dim=-1).numpy()
+            x, mask = below.chain(*self.pad([rows[row] for row in chosen]))
+            result[chosen, : len(EMOTIONS)] = torch.softmax(head(x, mask)[0], dim=-1).numpy()
+            result[chosen, len(EMOTIONS) :] = torch.softmax(x[:, 0, -len(KINDS) :], dim=-1).numpy() if "kinds" in self.blocks else (1, 0, 0)
         return result
 
     def score(self, rows: Sequence[Tensor], labels: Tensor) -> Scores:
@@ -216,7 +227,7 @@ class Layer(nn.Module):
 class Pool(nn.Module):
     """States (B, S, H) to one per entry (B, 1, H): the [CLS] state, or the mean over real tokens.
 
-    With ``lexical`` the last channel is the tokens' ids, and its vector stands behind the state: (B, 1, H + buckets).
+    With ``lexical`` the last channel is the tokens' ids, and its features stand behind the state: (B, 1, H + P).
     """
 
     def __init__(self, pooling: str, lexical: Lexical | None = None) -> None:
@@ -236,22 +247,48 @@ class Pool(nn.Module):
         return pooled, torch.ones(pooled.shape[:2], dtype=torch.int64)
 
 
-class Head(nn.Module):
-    """Pooler (dense + tanh), dropout, linear; plus a linear reading of the words: (B, 1, H + buckets) to logits (B, 4)."""
+class Kinds(nn.Module):
+    """How many feelings are told, which no person's correction changes: (B, 1, H + P) to (B, 1, H + P + 3).
 
-    def __init__(self, width: int, dropout: float, pooler: nn.Linear | None = None, *, buckets: int = 0) -> None:
+    The three numbers behind the features are the logits of one feeling, none, and several. They are read from the pooled state, through
+    a pooler of this block's own, and from the features of the words; all of it frozen, learned with the body.
+    """
+
+    def __init__(self, width: int, features: int) -> None:
         super().__init__()
-        self.width, self.inputs = width, width + buckets
+        self.width = width
+        for name, shape in (("pooler", (width, width)), ("shift", (width,)), ("weight", (len(KINDS), width + features)), ("bias", (len(KINDS),))):
+            self.register_buffer(name, torch.zeros(shape))
+        self.pooler: Tensor
+        self.shift: Tensor
+        self.weight: Tensor
+        self.bias: Tensor
+
+    def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        state = torch.tanh(nn.functional.linear(x[:, :, : self.width], self.pooler, self.shift))
+        kinds = nn.functional.linear(torch.cat([state, x[:, :, self.width :]], dim=2), self.weight, self.bias)
+        return torch.cat([x, kinds], dim=2), mask
+
+
+class Head(nn.Module):
+    """Pooler (dense + tanh), dropout, linear; plus a linear reading of the words' features: (B, 1, H + P + ...) to logits (B, 4).
+
+    What lies beyond the features is not read.
+    """
+
+    def __init__(self, width: int, dropout: float, pooler: nn.Linear | None = None, *, features: int = 0) -> None:
+        super().__init__()
+        self.width, self.inputs = width, width + features
         self.pooler = pooler if pooler is not None else _drawn(nn.Linear(width, width), 1.0 / width**0.5)
         self.dropout = nn.Dropout(dropout)
         self.classifier = _drawn(nn.Linear(width, len(EMOTIONS)), 0.02)
-        self.words = nn.Linear(buckets, len(EMOTIONS), bias=False) if buckets else None
+        self.words = nn.Linear(features, len(EMOTIONS), bias=False) if features else None
         if self.words is not None:
             nn.init.zeros_(self.words.weight)
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         logits = self.classifier(self.dropout(torch.tanh(self.pooler(x[:, 0, : self.width]))))
-        return logits if self.words is None else logits + self.words(x[:, 0, self.width :]), mask
+        return logits if self.words is None else logits + self.words(x[:, 0, self.width : self.inputs]), mask
 
 
 class WordEmbeddings(nn.Module):
@@ -297,14 +334,14 @@ def build_classifier(name: str, folder: Path, *, dropout: float, seed: int) -> E
             blocks, pooled = _lstm_blocks(config), False
         else:
             bert = _bert(config, folder, dropout)
-            pooled = _load(bert, folder)
             blocks = _bert_blocks(bert, folder, tokenizer)
+            pooled = _load(bert, blocks, folder)
         function = _function(config, row)
         base_digest = _digest(nn.ModuleDict(blocks).state_dict(), function)
         torch.manual_seed(seed)
         pooler = blocks.pop("pooler", None)
-        width, buckets = (2 * LSTM_WIDTH, 0) if row.body == "lstm" else (config.hidden_size, _buckets(config, folder))
-        blocks["head"] = Head(width, dropout, pooler if isinstance(pooler, nn.Linear) else None, buckets=buckets)
+        width, features = (2 * LSTM_WIDTH, 0) if row.body == "lstm" else (config.hidden_size, _features(config, folder))
+        blocks["head"] = Head(width, dropout, pooler if isinstance(pooler, nn.Linear) else None, features=features)
     return EmotionClassifier(
         blocks,
         tokenizer,
@@ -331,7 +368,7 @@ def outline_classifier(name: str, folder: Path) -> EmotionClassifier:
         blocks = _bert_blocks(_bert(config, folder, 0.0), folder, tokenizer)
     del blocks["pooler"]
     with torch.random.fork_rng(devices=[]):
-        blocks["head"] = Head(config.hidden_size, 0.0, buckets=_buckets(config, folder))
+        blocks["head"] = Head(config.hidden_size, 0.0, features=_features(config, folder))
     return EmotionClassifier(blocks, tokenizer, base_digest="", function=_function(config, row), positions=config.max_position_embeddings)
 
 
@@ -371,20 +408,35 @@ def _bert(config: BertConfig, folder: Path, dropout: float) -> BertModel:
         raise Refusal(f"the config.json in '{folder}' describes no body that can be built ({type(error).__name__})") from None
 
 
-def _load(bert: BertModel, folder: Path) -> bool:
-    """Whether a pooler was among the weights of the folder, which ``bert`` has now."""
+def _load(bert: BertModel, blocks: dict[str, nn.Module], folder: Path) -> bool:
+    """Put the folder's weights into ``bert``, and into what else of ``blocks`` reads frozen numbers; whether they bring a pooler."""
     weights = next((folder / name for name in (SAFETENSORS, PICKLE) if (folder / name).is_file()), None)
     if weights is None:
         raise Refusal(f"'{folder}' has no {SAFETENSORS} or {PICKLE}; put the weights there, {WAY_OUT}")
-    return _load_body(bert, read_tensors(weights), folder)
+    tensors = read_tensors(weights)
+    for prefix, module in (("lexical.", blocks["pool"].lexical), ("kinds.", blocks.get("kinds"))):
+        if isinstance(module, nn.Module):
+            _load_frozen(module, {name.removeprefix(prefix): tensors.pop(name) for name in list(tensors) if name.startswith(prefix)}, folder)
+    return _load_body(bert, tensors, folder)
+
+
+def _load_frozen(module: nn.Module, tensors: dict[str, Tensor], folder: Path) -> None:
+    own = module.state_dict()
+    if {name: tensor.shape for name, tensor in tensors.items()} != {name: tensor.shape for name, tensor in own.items()}:
+        what = type(module).__name__.lower()
+        raise Refusal(f"the weights in '{folder}' lack or misshape the part '{what}' that its config.json names; take both from one model")
+    module.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
 
 
 def _bert_blocks(bert: BertModel, folder: Path, tokenizer: Tokenizer) -> dict[str, nn.Module]:
     config = bert.config
-    lexical = Lexical(tokenizer, buckets) if (buckets := _buckets(config, folder)) else None
+    features = _features(config, folder)
+    lexical = Lexical(tokenizer, config.lexical_buckets, features) if features else None
     blocks: dict[str, nn.Module] = {"embeddings": Embeddings(bert, ids_go_along=lexical is not None)}
     blocks |= {f"layer{number}": Layer(layer, config.hidden_size) for number, layer in enumerate(bert.encoder.layer)}
     blocks["pool"] = Pool(_pooling(config, folder), lexical)
+    if getattr(config, "kinds", False) is True:
+        blocks["kinds"] = Kinds(config.hidden_size, features)
     blocks["pooler"] = bert.pooler.dense
     return blocks
 
@@ -442,22 +494,31 @@ def _pooling(config: BertConfig, folder: Path) -> str:
     return str(pooling)
 
 
-MOST_BUCKETS = 2**17
+MOST_BUCKETS, MOST_FEATURES = 2**20, 1024
 
 
-def _buckets(config: BertConfig, folder: Path) -> int:
-    """``lexical_buckets`` in config.json, of our own too: how many places hashed n-grams have; 0 without it."""
-    buckets = getattr(config, "lexical_buckets", 0)
-    if type(buckets) is not int or not 0 <= buckets <= MOST_BUCKETS:
-        raise Refusal(f"lexical_buckets in '{folder / 'config.json'}' is {str(buckets)[:20]}; it must be from 0 to {MOST_BUCKETS}")
-    return buckets
+def _features(config: BertConfig, folder: Path) -> int:
+    """``lexical_features`` in config.json, of our own too: how many numbers the words' n-grams are projected to; 0 without them.
+
+    ``lexical_buckets`` beside it says how many places hashed n-grams have.
+    """
+    features, buckets = getattr(config, "lexical_features", 0), getattr(config, "lexical_buckets", 0)
+    for name, value, most in (("lexical_features", features, MOST_FEATURES), ("lexical_buckets", buckets, MOST_BUCKETS)):
+        if type(value) is not int or not 0 <= value <= most:
+            raise Refusal(f"{name} in '{folder / 'config.json'}' is {str(value)[:20]}; it must be from 0 to {most}")
+    if bool(features) != bool(buckets):
+        raise Refusal(
+            f"'{folder / 'config.json'}' names {buckets} lexical_buckets and {features} lexical_features; name both, or neither "
+            "(a model of the version before projected nothing: take the one that comes with this program)"
+        )
+    return features
 
 
 def _function(config: BertConfig, row: ModelRow) -> str:
     """What else than its weights decides what a body computes."""
     if row.body == "lstm":
         return "lstm"
-    lexical = f":{LEXICAL_VERSION}:{config.lexical_buckets}" if getattr(config, "lexical_buckets", 0) else ""
+    lexical = f":{LEXICAL_VERSION}:{config.lexical_buckets}" if getattr(config, "lexical_features", 0) else ""
     return f"{getattr(config, 'pooling', 'cls')}:{config.num_attention_heads}:{config.hidden_act}:{config.layer_norm_eps}{lexical}"
 
 

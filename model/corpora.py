@@ -18,6 +18,7 @@ from model.refusal import Refusal
 
 RATINGS = 10
 GOEMOTIONS_LABELS = 28
+KOTE_LABELS = 44
 HELD_OUT_AUTHORS = 0.1
 
 
@@ -63,7 +64,7 @@ def _nsmc(folder: Path) -> tuple[list[Sentence], int]:
     """Reviews of the authors that may be read, and how many others there are."""
     import pyarrow.parquet
 
-    table = pyarrow.parquet.read_table(_existing(folder / "nsmc" / "reviews.parquet"), columns=["author", "rating", "text"])
+    table = pyarrow.parquet.read_table(existing(folder / "nsmc" / "reviews.parquet"), columns=["author", "rating", "text"])
     rows = zip(table["author"].to_pylist(), table["rating"].to_pylist(), table["text"].to_pylist(), strict=True)
     written = [(author, rating, text) for author, rating, text in rows if text and text.strip()]
     reviews = [Sentence(text, int(rating)) for author, rating, text in written if not is_held_out(author)]
@@ -71,22 +72,23 @@ def _nsmc(folder: Path) -> tuple[list[Sentence], int]:
 
 
 def _goemotions(folder: Path) -> list[Sentence]:
-    parts = [_existing(folder / "goemotions_ko" / f"{part}.tsv") for part in ("train", "dev")]
-    return [Sentence(text, labels=labels) for path in parts for text, labels in _numbered(path, goemotions_cells)]
+    parts = [existing(folder / "goemotions_ko" / f"{part}.tsv") for part in ("train", "dev")]
+    return [Sentence(text, labels=labels) for path in parts for text, labels in numbered_rows(path, goemotions_cells)]
 
 
 def _chatbot(folder: Path) -> list[Sentence]:
-    with _existing(folder / "chatbot" / "ChatbotData.csv").open(encoding="utf-8", newline="") as lines:
+    with existing(folder / "chatbot" / "ChatbotData.csv").open(encoding="utf-8", newline="") as lines:
         return [Sentence(row[column]) for row in csv.DictReader(lines) for column in ("Q", "A") if row[column].strip()]
 
 
 def _tested(folder: Path) -> list[str]:
-    parts = [_existing(folder / "kote" / f"{part}.tsv") for part in ("val", "test")]
-    kote = [text for path in parts for text, _ in _numbered(path, kote_cells)]
+    parts = [existing(folder / "kote" / f"{part}.tsv") for part in ("val", "test")]
+    kote = [text for path in parts for text, _ in numbered_rows(path, kote_cells)]
     return kote + texts(bundled_diaries()[1].examples)
 
 
-def _numbered(path: Path, cells_of: Cells) -> list[tuple[str, frozenset[int]]]:
+def numbered_rows(path: Path, cells_of: Cells) -> list[tuple[str, frozenset[int]]]:
+    """Texts and label numbers of the lines of KOTE's or GoEmotions' form; other lines are left out."""
     with path.open(encoding="utf-8") as lines:
         return [cells for line in lines if (cells := cells_of(line)) is not None]
 
@@ -95,7 +97,8 @@ def _letters(text: str) -> str:
     return re.sub(r"[\W_]", "", text).casefold()
 
 
-def _existing(path: Path) -> Path:
+def existing(path: Path) -> Path:
+    """``path``; :class:`Refusal` if no file is there."""
     if not path.is_file():
         raise Refusal(f"there is no '{path}'; name the folder that holds nsmc/, goemotions_ko/, chatbot/ and kote/ with --data")
     return path

@@ -42,3 +42,6 @@ class Emotion(Enum):
 
 EMOTIONS: tuple[Emotion, ...] = tuple(sorted(Emotion, key=lambda emotion: emotion.id))
 """The emotions in the order of their ids."""
+
+KINDS: tuple[str, ...] = ("one", "none", "several")
+"""What an entry tells: one emotion above all, none (an ordinary day), or several of equal weight."""

@@ -19,6 +19,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from model.checkpoint import locked, write_durably
+from model.quantized_tensors import dequantize_tensors
 from model.refusal import Refusal
 
 SAFETENSORS, PICKLE = "model.safetensors", "pytorch_model.bin"
@@ -67,9 +68,10 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """The named tensors of a safetensors file or of a pickle that holds nothing else."""
     try:
         if path.suffix == ".safetensors":
-            stored: dict[str, Tensor] = load_file(str(path))
-            return stored
+            return dequantize_tensors(load_file(str(path)))
         loaded: object = torch.load(path, map_location="cpu", weights_only=True)  # no pickle, ever: nothing but tensors
+    except Refusal:
+        raise
     except Exception as error:  # what the two libraries raise for a damaged file has no class in common
         raise Refusal(f"'{path}' holds no readable tensors ({type(error).__name__}); check that it was copied whole") from None
     if not isinstance(loaded, dict) or not all(isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in loaded.items()):

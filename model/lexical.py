@@ -1,13 +1,15 @@
-"""Which words an entry holds, beside what the body makes of them: character n-grams, hashed.
+"""Which words an entry holds, beside what the body makes of them: character n-grams, hashed, weighed, and projected to a few numbers.
 
-A small body averages plain words away: on the sample diaries a linear model over character n-grams beats it by far, and
-the two together beat either. So the compact model's head also sees this vector (wide and deep: Cheng et al. 2016). It is
-computed from the token ids, without parameters: n-grams of one to three characters within a word and its edges, each
-with a sign of its own in one of ``buckets`` places (Weinberger et al. 2009, arXiv 0902.2206), damped as 1 + log is for
-TF-IDF, scaled to one length. What the head learns of it is ``(4, buckets)`` weights.
+A small body averages plain words away: on diaries a linear model over character n-grams beats it, and the two together beat
+either. So the bundled model's head also reads this vector (wide and deep: Cheng et al. 2016). It is computed from the token ids:
 
-An update of those weights names the n-grams of a diary to whoever sees it, as an update of word embeddings would:
-protect it (``privacy.example_level``, ``privacy.masking``); ``healing audit`` shows both.
+1. n-grams of one to four characters within a word and its edges, each in one of ``buckets`` places (Weinberger et al. 2009,
+   arXiv 0902.2206);
+2. a place counts (1 + log count) x its rarity, log((1 + N) / (1 + n)) + 1 for a place that n of N texts hold (TF-IDF, as scikit-learn has it);
+3. the vector is scaled to length 1 and multiplied by a frozen matrix (buckets, features), learned with labels when the model was made
+   (:mod:`model.lexical_training`).
+
+What travels are the head's weights over those few features, so an update names no n-gram.
 """
 
 from __future__ import annotations
@@ -18,17 +20,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from model.tokenizer import Tokenizer
 
-LEXICAL_VERSION = "ngrams-2"
+LEXICAL_VERSION = "ngrams-3"
 """Goes into the digest of every base that reads so: change it with the rules below."""
-LONGEST = 3
+LONGEST = 4
 """Characters in the longest n-gram."""
-LENGTH = 8.0
-"""L2 norm of an entry's vector: about that of the pooled state beside it (7.7 on KOTE), so that under DP, where one clip norm and
-one noise serve both, neither drowns the other."""
 SPACE = np.uint64(ord(" "))
 WORD_START = "▁"
 UNKNOWN = "[UNK]"
@@ -36,37 +34,38 @@ SPECIAL_TOKENS = (UNKNOWN, "[PAD]", "[CLS]", "[SEP]", "[MASK]")
 
 Codes = np.ndarray[Any, np.dtype[np.uint64]]
 Places = np.ndarray[Any, np.dtype[np.int64]]
+Counts = np.ndarray[Any, np.dtype[np.float64]]
 
 
 class Lexical(nn.Module):
-    """Token ids (B, S) and their mask to hashed n-grams (B, buckets), each row of norm :data:`LENGTH` or zero."""
+    """Token ids (B, S) and their mask (B, S) to the features (B, P) of their n-grams; a text without letters gives zeros."""
 
-    def __init__(self, tokenizer: Tokenizer, buckets: int) -> None:
+    def __init__(self, tokenizer: Tokenizer, buckets: int, features: int) -> None:
         super().__init__()
         self.buckets = buckets
+        self.features = features
         self._spelling = _spelling(tokenizer.pieces())
-
-    def places_of_pieces(self) -> list[Places]:
-        """Of every piece of the vocabulary, the places of the n-grams that lie wholly inside it; none for a special token."""
-        places: list[list[np.int64]] = [[] for _ in self._spelling]
-        for length in range(1, LONGEST + 1):
-            hashes, rows = _ngrams(self._spelling, length)
-            for row, place in zip(rows, self._places(hashes), strict=True):
-                places[row].append(place)
-        return [np.array(found, dtype=np.int64) for found in places]
-
-    def _places(self, hashes: Codes) -> Places:
-        return (hashes % np.uint64(self.buckets)).astype(np.int64)
+        self.rarity: Tensor
+        self.projection: Tensor
+        self.register_buffer("rarity", torch.ones(buckets))
+        self.register_buffer("projection", torch.zeros(buckets, features))
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+        rows, places, counts = self.places(ids, mask)
+        values = (1 + np.log(counts)) * self.rarity.numpy()[places]
+        values /= np.sqrt(np.bincount(rows, values**2, minlength=len(ids)))[rows]
+        found = torch.from_numpy(values.astype(np.float32))[:, None] * self.projection[torch.from_numpy(places)]
+        return torch.zeros(len(ids), self.features).index_add_(0, torch.from_numpy(rows), found)
+
+    def places(self, ids: Tensor, mask: Tensor) -> tuple[Places, Places, Counts]:
+        """Row, place and count of every place that a row's n-grams fall into, in the order of rows and places."""
         characters = _closed_up(np.where(mask.numpy()[:, :, None] > 0, self._spelling[ids.numpy()], 0))
-        places = np.zeros(len(characters) * self.buckets)
+        found = []
         for length in range(1, LONGEST + 1):
             hashes, rows = _ngrams(characters, length)
-            signs = np.where(hashes >> np.uint64(63), 1.0, -1.0)
-            places += np.bincount(rows * self.buckets + self._places(hashes), weights=signs, minlength=len(places))
-        damped = torch.from_numpy(np.sign(places) * np.log1p(np.abs(places))).view(len(characters), self.buckets)
-        return (functional.normalize(damped, dim=1) * LENGTH).float()
+            found.append(rows * self.buckets + (hashes % np.uint64(self.buckets)).astype(np.int64))
+        both, counts = np.unique(np.concatenate(found), return_counts=True)
+        return both // self.buckets, both % self.buckets, counts.astype(np.float64)
 
 
 def _spelling(pieces: Sequence[str]) -> Codes:

@@ -17,7 +17,10 @@ from tokenizers import Regex, normalizers, pre_tokenizers, processors
 from tokenizers import Tokenizer as FastTokenizer
 from tokenizers.models import Unigram
 
+from model.normalization import marks
 from model.refusal import Refusal
+
+UNKNOWN = "[UNK]"
 
 
 class Tokenizer:
@@ -29,6 +32,7 @@ class Tokenizer:
         self._fast.encode_special_tokens = True  # a typed "[SEP]" is text, not the end
         self.pad_id = pad_id
         self.digest = hashlib.sha256(self._rules().encode()).hexdigest()
+        self.marks = self._marks()
 
     @property
     def vocabulary_size(self) -> int:
@@ -48,6 +52,13 @@ class Tokenizer:
         self._fast.enable_truncation(max_tokens)
         encodings = self._fast.encode_batch(list(texts))
         return [[part.ids for part in (encoding, *encoding.overflowing)] for encoding in encodings]
+
+    def _marks(self) -> frozenset[str]:
+        """The marks of mood that the vocabulary can write; any other is spelled out before it comes here."""
+        unknown = self._fast.token_to_id(UNKNOWN)
+        every = marks()
+        encodings = self._fast.encode_batch(every, add_special_tokens=False)
+        return frozenset(mark for mark, found in zip(every, encodings, strict=True) if found.ids and unknown not in found.ids)
 
     def _rules(self) -> str:
         rules = json.loads(self._fast.to_str())

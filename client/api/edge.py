@@ -24,8 +24,14 @@ NamedEmotion = Literal["joy", "sadness", "anger", "anxiety", "기쁨", "슬픔",
 """What is taken; given are the English names."""
 Mode = Literal["stay", "shift", "calm"]
 
-Text = Annotated[str, StringConstraints(min_length=1, max_length=MOST_CHARACTERS, pattern=r"^[^\u0000]*[^\s\u0000][^\u0000]*$")]
-"""A diary's text: something beside white space, and no NUL."""
+_UNSEEN = (
+    r"\s\u0000-\u0008\u000e-\u001b\u007f-\u009f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e"
+    r"\u2060-\u206f\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff9-\ufffb"
+)
+Text = Annotated[
+    str, StringConstraints(min_length=1, max_length=MOST_CHARACTERS, pattern=rf"^[^\u0000]*[^{_UNSEEN}][^\u0000]*$")
+]
+"""A diary's text: something that can be seen, and no NUL."""
 Key = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 Number = Annotated[int, Field(ge=1, le=2**53)]
 
@@ -189,13 +195,15 @@ class Prediction(Given):
         emotion_ko="불안",
         probabilities={"joy": 0.04, "sadness": 0.11, "anger": 0.03, "anxiety": 0.82},
         unsure=False,
+        ordinary=False,
         model={"version": 12, "digest": "5e2c…"},
         care=None,
     )
     emotion: EmotionName
     emotion_ko: str
     probabilities: Probabilities
-    unsure: bool = Field(description="the two likeliest emotions lie close together, or parts of a long text were read differently")
+    unsure: bool = Field(description="no feeling or several are told, the two likeliest lie close together, or parts of a long text differ")
+    ordinary: bool = Field(description="no feeling is told: an ordinary day, whatever the four probabilities are")
     model: ModelName
     care: Care | None
 
@@ -207,6 +215,7 @@ class Prediction(Given):
             emotion_ko=read.emotion.ko,
             probabilities=Probabilities.of(read.probabilities),
             unsure=read.unsure,
+            ordinary=read.ordinary,
             model=ModelName(version=read.version, digest=read.digest),
             care=Care.of(text),
         )
@@ -218,6 +227,7 @@ class Reading(Given):
     emotion: EmotionName
     probabilities: Probabilities
     unsure: bool
+    ordinary: bool
     version: int
     digest: str
 
@@ -225,7 +235,14 @@ class Reading(Given):
     def of(cls, read: reading.Reading) -> Self:
         """As the diary keeps it."""
         probabilities = Probabilities.of(read.probabilities)
-        return cls(emotion=NAMES[read.emotion], probabilities=probabilities, unsure=read.unsure, version=read.version, digest=read.digest)
+        return cls(
+            emotion=NAMES[read.emotion],
+            probabilities=probabilities,
+            unsure=read.unsure,
+            ordinary=read.ordinary,
+            version=read.version,
+            digest=read.digest,
+        )
 
 
 class Entry(Given):
@@ -241,6 +258,7 @@ class Entry(Given):
             "emotion": "joy",
             "probabilities": {"joy": 0.9, "sadness": 0.04, "anger": 0.03, "anxiety": 0.03},
             "unsure": False,
+            "ordinary": False,
             "version": 12,
             "digest": "5e2c…",
         },

@@ -22,13 +22,14 @@ from client.reading.reading import Reading
 from client.vault import shred
 from model.emotions import EMOTIONS, Emotion
 from model.examples import Example
+from model.normalization import normalized
 from model.refusal import Refusal
 
 LARGEST_PAGE = 1000
 CACHED = ("trunk-*", "rounding-*")
 """The files in which ``model.tuning.TrunkCache`` keeps what it computed of the entries, and ``client.compression`` what rounding left."""
 
-_COLUMNS = "id, day, written, edited, text, probabilities, version, digest, divided, emotion, feelings, teaches"
+_COLUMNS = "id, day, written, edited, text, probabilities, kinds, version, digest, divided, emotion, feelings, teaches"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,7 +163,7 @@ class Diary:
             if text is not None and text != old.text:
                 values = (_checked(text), _now().isoformat(), number)
                 database.execute(
-                    "UPDATE entries SET text = ?, edited = ?, probabilities = NULL, read_as = NULL, version = NULL, digest = NULL, "
+                    "UPDATE entries SET text = ?, edited = ?, probabilities = NULL, read_as = NULL, kinds = NULL, version = NULL, digest = NULL, "
                     "divided = 0 WHERE id = ?",
                     values,
                 )
@@ -179,7 +180,7 @@ class Diary:
             if _entry(database, number).text != text:
                 return False
             database.execute(
-                "UPDATE entries SET probabilities = ?, read_as = ?, version = ?, digest = ?, divided = ? WHERE id = ?",
+                "UPDATE entries SET probabilities = ?, read_as = ?, kinds = ?, version = ?, digest = ?, divided = ? WHERE id = ?",
                 (*_reading_values(reading), number),
             )
             return True
@@ -329,8 +330,8 @@ def _now() -> datetime:
 
 
 def _checked(text: str) -> str:
-    if not text.strip():
-        raise Refusal("the entry is empty; write something")
+    if not normalized(text):
+        raise Refusal("the entry is empty, or holds invisible characters only; write something")
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -350,14 +351,15 @@ def _insert(database: Connection, entry: Entry, *, number: int | None = None) ->
         entry.teaches,
         *_reading_values(entry.reading),
     )
-    columns = "id, day, written, edited, text, emotion, feelings, teaches, probabilities, read_as, version, digest, divided"
-    return int(database.execute(f"INSERT INTO entries ({columns}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)", values).lastrowid)  # noqa: S608
+    columns = "id, day, written, edited, text, emotion, feelings, teaches, probabilities, read_as, kinds, version, digest, divided"
+    return int(database.execute(f"INSERT INTO entries ({columns}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)", values).lastrowid)  # noqa: S608
 
 
-def _reading_values(reading: Reading | None) -> tuple[str | None, str | None, int | None, str | None, bool]:
+def _reading_values(reading: Reading | None) -> tuple[str | None, str | None, str | None, int | None, str | None, bool]:
     if reading is None:
-        return None, None, None, None, False
-    return json.dumps(reading.probabilities), reading.emotion.en, reading.version, reading.digest, reading.divided
+        return None, None, None, None, None, False
+    probabilities, kinds = json.dumps(reading.probabilities), json.dumps(reading.kinds)
+    return probabilities, reading.emotion.en, kinds, reading.version, reading.digest, reading.divided
 
 
 def _note_correction(database: Connection, number: int, correction: Correction) -> None:
@@ -382,9 +384,11 @@ def _entry(database: Connection, number: int) -> Entry:
 
 
 def _of_row(row: tuple[Any, ...]) -> Entry:
-    number, day, written, edited, text, probabilities, version, digest, divided, emotion, feelings, teaches = row
-    chances = tuple(json.loads(probabilities)) if probabilities else None
-    reading = Reading(probabilities=chances, version=version, digest=digest, divided=bool(divided)) if chances else None
+    number, day, written, edited, text, probabilities, kinds, version, digest, divided, emotion, feelings, teaches = row
+    reading = None
+    if probabilities:
+        told = {"kinds": tuple(json.loads(kinds))} if kinds else {}  # a reading of an older program knows of no kinds
+        reading = Reading(probabilities=tuple(json.loads(probabilities)), version=version, digest=digest, divided=bool(divided), **told)
     return Entry(
         number=number,
         day=date.fromisoformat(day),

@@ -50,6 +50,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE entries ADD COLUMN divided INTEGER NOT NULL DEFAULT 0",
         "CREATE INDEX entries_unread ON entries (day, id) WHERE probabilities IS NULL",
     ),
+    ("ALTER TABLE entries ADD COLUMN kinds TEXT",),
 )
 """What leads from each version of the schema to the next. The first is that of the plain diaries before there was a key."""
 

@@ -13,7 +13,8 @@ from typing import Any
 
 from client.diary.diary import Correction, Entry, Record
 from client.reading.reading import Reading
-from model.emotions import EMOTIONS, Emotion
+from model.emotions import EMOTIONS, KINDS, Emotion
+from model.normalization import normalized
 from model.refusal import Refusal
 
 FIELDS = ("number", "day", "written", "edited", "emotion", "feelings", "teaches", "reading", "corrections", "text")
@@ -43,7 +44,7 @@ def fields_of(record: Record) -> dict[str, Any]:
 def record_of(fields: Mapping[str, Any], *, today: date) -> Record:
     """The entry of such fields; :class:`BadRow` if there is none in them."""
     text = fields.get("text")
-    if not isinstance(text, str) or not text.strip():
+    if not isinstance(text, str) or not normalized(text):
         raise BadRow("no text")
     if any("\ud800" <= letter <= "\udfff" for letter in text):
         raise BadRow("half of a character in the text")
@@ -132,7 +133,14 @@ def _reading_fields(reading: Reading | None) -> dict[str, Any] | None:
     if reading is None:
         return None
     probabilities = {emotion.en: chance for emotion, chance in zip(EMOTIONS, reading.probabilities, strict=True)}
-    return {"probabilities": probabilities, "version": reading.version, "digest": reading.digest, "divided": reading.divided}
+    kinds = dict(zip(KINDS, reading.kinds, strict=True))
+    return {
+        "probabilities": probabilities,
+        "kinds": kinds,
+        "version": reading.version,
+        "digest": reading.digest,
+        "divided": reading.divided,
+    }
 
 
 def _reading(value: object) -> Reading | None:
@@ -144,8 +152,9 @@ def _reading(value: object) -> Reading | None:
         version, digest = found["version"], found["digest"]
         if type(version) is not int or not 0 <= version < 2**31 or not re.fullmatch("[0-9a-f]{0,128}", digest):
             raise ValueError
-        divided = found.get("divided", False) is True  # earlier versions did not say
-        return Reading(probabilities=chances, version=version, digest=digest, divided=divided)
+        divided = found.get("divided", False) is True  # earlier versions did not say, nor how many feelings were told
+        kinds = {"kinds": tuple(float(found["kinds"][kind]) for kind in KINDS)} if "kinds" in found else {}
+        return Reading(probabilities=chances, version=version, digest=digest, divided=divided, **kinds)
     except (KeyError, TypeError, ValueError, OverflowError):
         raise BadRow("a reading that is none") from None
 

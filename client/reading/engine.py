@@ -21,6 +21,7 @@ from model.settings import RunSettings
 from model.weights import Weights
 
 Probabilities = np.ndarray[Any, np.dtype[np.float32]]
+"""Of each window seven: the four emotions in the order of their ids, then one, no and several feelings (``model.emotions.KINDS``)."""
 
 
 class Engine(Protocol):
@@ -31,7 +32,7 @@ class Engine(Protocol):
         ...
 
     def __call__(self, windows: Sequence[Tensor]) -> Probabilities:
-        """Probabilities (N, 4) of windows, which may be of several texts."""
+        """Probabilities (N, 7) of windows, which may be of several texts."""
         ...
 
 

@@ -37,8 +37,9 @@ from model.refusal import Refusal
 from model.tuning import tuned_classifier, tuned_outline
 from model.weights import Weights
 
-POOLER = ("head.pooler.weight", "head.pooler.bias")
-FORMAT = 2
+FROZEN_PARTS = ("pool", "kinds", "head.pooler")
+"""What stays in float32 beside the graph: the words' projection, the reading of kinds, and the pretrained pooler."""
+FORMAT = 3
 """Goes into the name of every kept graph: change it with the rules of :mod:`client.reading.int8_body`."""
 
 
@@ -69,13 +70,13 @@ class Int8Body(nn.Module):
 class OnnxEngine:
     """A body and one checkpoint's head; they never change again."""
 
-    def __init__(self, outline: EmotionClassifier, body: Int8Body, pooler: Arrays, manifest: Manifest, weights: Weights) -> None:
+    def __init__(self, outline: EmotionClassifier, body: Int8Body, frozen: Arrays, manifest: Manifest, weights: Weights) -> None:
         self.outline = outline
         self.body = body
-        self.pooler = pooler
+        self.frozen = frozen
         self._manifest = manifest
         self._classifier = EmotionClassifier(
-            {"body": body, "pool": outline.blocks["pool"], "head": _head(outline, pooler | dict(weights.arrays))},
+            {"body": body, **_frozen_blocks(outline, frozen), "head": _head(outline, frozen | dict(weights.arrays))},
             outline.tokenizer,
             base_digest=manifest.base_digest,
             function=outline.function,
@@ -88,7 +89,7 @@ class OnnxEngine:
 
     def __call__(self, windows: Sequence[Tensor]) -> Probabilities:
         with on_one_thread():  # pool and head are too small to be shared out
-            return self._classifier.probabilities_of(self._classifier.lower(windows), batch_size=TOGETHER)
+            return self._classifier.readings_of(self._classifier.lower(windows), batch_size=TOGETHER)
 
     def built_as(self, manifest: Manifest) -> bool:
         """Whether another checkpoint is of the same model, tuning and body."""
@@ -104,33 +105,33 @@ def build_onnx_engine(home: Home, manifest: Manifest, weights: Weights, now: Eng
     weights.require_shapes({name: tuple(parameter.shape) for name, parameter in outline.trainable().items()})
     trained = quantised(weights)
     if before and not trained:
-        return OnnxEngine(outline, before.body, before.pooler, manifest, weights)
+        return OnnxEngine(outline, before.body, before.frozen, manifest, weights)
     kept = KeptGraph(home.cache, manifest, outline)
     if not kept.is_whole():
         kept.write(_float_weights(home, manifest))
     if not trained:
-        return OnnxEngine(outline, Int8Body(kept.path, outline), kept.pooler(), manifest, weights)
+        return OnnxEngine(outline, Int8Body(kept.path, outline), kept.frozen(), manifest, weights)
     with tempfile.TemporaryDirectory(prefix="healing-") as folder:
         patched = Path(folder) / "body.onnx"
         patched.write_bytes(kept.patched(trained))
-        return OnnxEngine(outline, Int8Body(patched, outline), kept.pooler(), manifest, weights)
+        return OnnxEngine(outline, Int8Body(patched, outline), kept.frozen(), manifest, weights)
 
 
 class KeptGraph:
-    """A body's int8 graph in a folder, ``int8-<digest>.onnx``; beside it the pretrained pooler, what they are of, and their digests."""
+    """A body's int8 graph in a folder, ``int8-<digest>.onnx``; beside it what stays in float32, what they are of, and their digests."""
 
     def __init__(self, folder: Path, manifest: Manifest, outline: EmotionClassifier) -> None:
         self._of = {"format": FORMAT, "base": manifest.base_digest, "function": outline.function}
         self._shape = BodyShape.of(outline)
         name = hashlib.sha256(json.dumps(self._of).encode()).hexdigest()[:16]
         self.path = folder / f"int8-{name}.onnx"
-        self._pooler = folder / f"int8-{name}.safetensors"
+        self._frozen = folder / f"int8-{name}.safetensors"
         self._note = folder / f"int8-{name}.json"
 
     def is_whole(self) -> bool:
         """Whether it is there, of this body and undamaged."""
         try:
-            return bool(json.loads(self._note.read_bytes()) == self._of | {"sha256": [_sha256(self.path), _sha256(self._pooler)]})
+            return bool(json.loads(self._note.read_bytes()) == self._of | {"sha256": [_sha256(self.path), _sha256(self._frozen)]})
         except (OSError, ValueError):
             return False
 
@@ -138,8 +139,8 @@ class KeptGraph:
         """Quantise these float32 weights and keep them; :class:`Refusal` if the folder cannot be written."""
         try:
             write_durably(self.path, self._graph(quantised(weights)))
-            write_durably(self._pooler, save_arrays({name: weights[name] for name in POOLER}))
-            note = self._of | {"sha256": [_sha256(self.path), _sha256(self._pooler)]}
+            write_durably(self._frozen, save_arrays({name: array for name, array in weights.items() if name.startswith(FROZEN_PARTS)}))
+            note = self._of | {"sha256": [_sha256(self.path), _sha256(self._frozen)]}
             write_durably(self._note, json.dumps(note).encode())
             self._remove_older()
         except OSError as error:
@@ -152,9 +153,9 @@ class KeptGraph:
             for file in (note, note.with_suffix(".safetensors"), note.with_suffix(".onnx")):
                 file.unlink(missing_ok=True)
 
-    def pooler(self) -> Arrays:
-        """The pretrained pooler, for checkpoints that do not bring one; float32."""
-        kept: Arrays = load_arrays(self._pooler.read_bytes())
+    def frozen(self) -> Arrays:
+        """What no checkpoint changes and the graph does not hold, and the pretrained pooler for checkpoints that bring none; float32."""
+        kept: Arrays = load_arrays(self._frozen.read_bytes())
         return kept
 
     def patched(self, trained: Arrays) -> bytes:
@@ -171,11 +172,20 @@ def _outline(home: Home, manifest: Manifest) -> EmotionClassifier:
 
 
 def _float_weights(home: Home, manifest: Manifest) -> Arrays:
-    """The body's and the pooler's, from the model's folder, once it is certain that they are the ones."""
+    """The body's and everything frozen beside it, from the model's folder, once it is certain that they are the ones."""
     frozen = settings_of(replace(manifest, tuning="head"))
     classifier = tuned_classifier(frozen, find_model(source_of(manifest.model), home.models))
     require_same_body(manifest, base_digest=classifier.base_digest, tokenizer_digest=classifier.tokenizer.digest)
-    return {name: parameter.detach().numpy() for name, parameter in classifier.blocks.named_parameters()}
+    return {name: tensor.detach().numpy() for name, tensor in classifier.blocks.state_dict().items()}
+
+
+def _frozen_blocks(outline: EmotionClassifier, weights: Arrays) -> dict[str, nn.Module]:
+    """The outline's pool, and its reading of kinds if it has one, with their numbers."""
+    blocks = {name: copy.deepcopy(outline.blocks[name]) for name in ("pool", "kinds") if name in outline.blocks}
+    for name, block in blocks.items():
+        numbers = {part: torch.from_numpy(weights[f"{name}.{part}"].copy()) for part in block.state_dict()}
+        block.load_state_dict(numbers, assign=True)
+    return blocks
 
 
 def _head(outline: EmotionClassifier, weights: Arrays) -> nn.Module:

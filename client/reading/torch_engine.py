@@ -28,7 +28,7 @@ class TorchEngine:
         return self._classifier.encode_windows(texts, max_tokens=MAX_TOKENS)
 
     def __call__(self, windows: Sequence[Tensor]) -> Probabilities:
-        return self._classifier.probabilities_of(self._classifier.lower(windows), batch_size=TOGETHER)
+        return self._classifier.readings_of(self._classifier.lower(windows), batch_size=TOGETHER)
 
     def beside(self, manifest: Manifest) -> EmotionClassifier | None:
         """A classifier for another checkpoint of the same model and tuning: what is frozen is shared, what is trained its own."""

@@ -13,6 +13,8 @@ from client.reading.engine import Probabilities
 from client.reading.reading import Reading
 from client.reading.succession import Model, read_by
 from client.reading.windows import Whole, read_windows, whole
+from model.emotions import EMOTIONS, KINDS
+from model.normalization import has_korean
 
 TURN = 4
 """Windows of a turn that its texts share, at least one each: more of them are read no faster on a CPU."""
@@ -24,26 +26,28 @@ class Begun:
 
     model: Model
     windows: Sequence[Tensor] = field(repr=False)
-    rows: Probabilities = field(default_factory=lambda: np.zeros((0, 4), dtype=np.float32), repr=False)
+    korean: bool
+    rows: Probabilities = field(default_factory=lambda: np.zeros((0, len(EMOTIONS) + len(KINDS)), dtype=np.float32), repr=False)
 
     def after(self, rows: Probabilities) -> Reading | Begun:
         """The text's reading once its last windows were read; until then what is left."""
         read = np.concatenate([self.rows, rows])
         if len(read) < len(self.windows):
-            return Begun(self.model, self.windows, read)
-        return reading_of(self.model, whole(read, self.windows))
+            return Begun(self.model, self.windows, self.korean, read)
+        return reading_of(self.model, whole(read, self.windows, korean=self.korean))
 
 
 def reading_of(model: Model, read: Whole) -> Reading:
     """What a model read in a whole text."""
     version, digest = model.adopted.name
-    return Reading(probabilities=tuple(map(float, read.probabilities)), version=version, digest=digest, divided=read.divided)
+    probabilities, kinds = (tuple(map(float, part)) for part in (read.probabilities, read.kinds))
+    return Reading(probabilities=probabilities, kinds=kinds, version=version, digest=digest, divided=read.divided)
 
 
 def read_turn(model: Model, parts: Sequence[str | Begun]) -> list[Reading | Begun]:
     """The next windows of texts, and of what earlier turns left of others: a reading of each, or what is left of it now."""
     new = iter(read_by(model.engine.windows, [part for part in parts if isinstance(part, str)]))
-    texts = [Begun(model, next(new)) if isinstance(part, str) else part for part in parts]
+    texts = [Begun(model, next(new), has_korean(part)) if isinstance(part, str) else part for part in parts]
     share = max(1, TURN // len(texts))
     after: dict[int, Reading | Begun] = {}
     for reads in {id(text.model): text.model for text in texts}.values():  # several only while texts from before a swap are read on

@@ -15,6 +15,8 @@ from torch import Tensor
 
 from client.reading.engine import Engine, Probabilities
 from client.reading.reading import is_close
+from model.emotions import EMOTIONS, KINDS
+from model.normalization import has_korean
 
 MARKS = 2
 """Tokens of a window that are none of the text's: ``[CLS]`` and ``[SEP]``."""
@@ -27,26 +29,33 @@ AGAINST = 1 / 3
 class Whole:
     """What the windows of one text say together.
 
-    ``probabilities`` (4,) are the windows' mean, each weighing as many tokens as it holds of the text. ``divided``: windows that are sure
-    of another emotion than that mean's likeliest hold a third of the text's tokens (:data:`AGAINST`) or more.
+    ``probabilities`` (4,) and ``kinds`` (3,) are the windows' mean, each weighing as many tokens as it holds of the text. ``divided``:
+    windows that are sure of another emotion than that mean's likeliest hold a third of the text's tokens (:data:`AGAINST`) or more.
     """
 
     probabilities: Probabilities
+    kinds: Probabilities
     divided: bool
 
 
-def whole(rows: Probabilities, windows: Sequence[Tensor]) -> Whole:
-    """Put together what was read (W, 4) in the windows of one text."""
+def whole(rows: Probabilities, windows: Sequence[Tensor], *, korean: bool = True) -> Whole:
+    """Put together what was read (W, 7) in the windows of one text.
+
+    Of a text without Korean it is not known how many feelings it tells: every kind is as likely as any other.
+    """
+    emotions, kinds = np.split(rows, [len(EMOTIONS)], axis=1)
+    if not korean:
+        kinds = np.full_like(kinds, 1 / len(KINDS))
     if len(windows) == 1:
-        return Whole(rows[0], divided=False)
+        return Whole(emotions[0], kinds[0], divided=False)
     tokens = np.array([len(window) - MARKS for window in windows], dtype=np.float32)
-    mean = (tokens @ rows / tokens.sum()).astype(np.float32)
-    against = (rows.argmax(axis=1) != mean.argmax()) & ~np.array([is_close(row) for row in rows])
-    return Whole(mean, divided=bool(tokens[against].sum() >= AGAINST * tokens.sum()))
+    mean, told = ((tokens @ part / tokens.sum()).astype(np.float32) for part in (emotions, kinds))
+    against = (emotions.argmax(axis=1) != mean.argmax()) & ~np.array([is_close(row) for row in emotions])
+    return Whole(mean, told, divided=bool(tokens[against].sum() >= AGAINST * tokens.sum()))
 
 
 def read_windows(engine: Engine, windows: Sequence[Sequence[Tensor]]) -> list[Probabilities]:
-    """What is read (W, 4) in some windows of each text, all texts together."""
+    """What is read (W, 7) in some windows of each text, all texts together."""
     rows = engine([window for of_text in windows for window in of_text])
     return np.split(rows, np.cumsum([len(of_text) for of_text in windows])[:-1])
 
@@ -54,4 +63,5 @@ def read_windows(engine: Engine, windows: Sequence[Sequence[Tensor]]) -> list[Pr
 def read_whole(engine: Engine, texts: Sequence[str]) -> list[Whole]:
     """Each text as a whole, however long it is."""
     windows = engine.windows(texts)
-    return [whole(rows, of_text) for rows, of_text in zip(read_windows(engine, windows), windows, strict=True)]
+    read = zip(read_windows(engine, windows), windows, texts, strict=True)
+    return [whole(rows, of_text, korean=has_korean(text)) for rows, of_text, text in read]

@@ -51,7 +51,7 @@ export function foldedEntry(entry, options = {}) {
   const show = () => line.replaceChildren(
     make("span", { class: "fold-day" }, `${day(entry.day, { month: "short", day: "numeric", weekday: "short" })} · ${time(entry.written)}`),
     make("span", { class: "fold-text" }, entry.text),
-    badge(feltIn(entry), { unsure: !entry.emotion && entry.reading?.unsure }));
+    badge(feltIn(entry), { unsure: !entry.emotion && entry.reading?.unsure, ordinary: entry.reading?.ordinary }));
   const changed = (now, what) => {
     if (now) entry = now;
     else fold.remove();
@@ -71,7 +71,7 @@ function head(entry, heading) {
   const edited = entry.edited ? ` · ${say("entry.edited")}` : "";
   return make("header", { class: "row between" },
     make(heading, { tabindex: "-1", class: "when" }, `${day(entry.day)} · ${time(entry.written)}${edited}`),
-    badge(feltIn(entry)));
+    badge(feltIn(entry), { ordinary: entry.reading?.ordinary }));
 }
 
 function reading(entry, act) {
@@ -79,15 +79,16 @@ function reading(entry, act) {
   if (!entry.reading) return make("section", { class: "reading" }, make("p", { class: "quiet" }, say("reading.none")), again);
   return make("section", { class: "reading", "aria-label": say("reading.label") },
     make("p", { class: "sentence" }, sentence(entry)),
-    entry.reading.unsure && !entry.emotion && make("p", { class: "small" }, say("reading.kindly")),
+    entry.reading.unsure && !entry.emotion && make("p", { class: "small" }, say(entry.reading.ordinary ? "reading.ordinary.kindly" : "reading.kindly")),
     bars(entry.reading.probabilities),
     make("p", { class: "small model" }, say("reading.model", { version: entry.reading.version }), " ", make("code", {}, entry.reading.digest.slice(0, 8)), again));
 }
 
 export function sentence(entry) {
-  const { emotion, probabilities, unsure } = entry.reading;
+  const { emotion, probabilities, unsure, ordinary } = entry.reading;
   if (entry.emotion && entry.emotion !== emotion) return say("reading.corrected", { mine: named(entry.emotion), read: named(emotion) });
   if (entry.emotion) return say("reading.agreed", { mine: named(entry.emotion) });
+  if (ordinary) return say("reading.ordinary");
   if (!unsure) return say("reading.sure", { emotion: named(emotion), share: percent(probabilities[emotion]) });
   const [first, second] = Object.entries(probabilities).sort((a, b) => b[1] - a[1]).map(([name]) => named(name));
   return say("reading.between", { first, second });

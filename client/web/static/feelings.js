@@ -7,15 +7,15 @@ export const FEELINGS = ["joy", "sadness", "anger", "anxiety"];
 
 export const named = (feeling) => say(`emotion.${feeling}`);
 
-/** What the person said, else what the model read, else null. */
-export const feltIn = (entry) => entry.emotion ?? entry.reading?.emotion ?? null;
+/** What the person said, else what the model read, else null: nothing was read yet, or an ordinary day. */
+export const feltIn = (entry) => entry.emotion ?? (entry.reading?.ordinary ? null : entry.reading?.emotion) ?? null;
 
 export function swatch(feeling) {
   return make("span", { class: "swatch", "data-emotion": feeling, "aria-hidden": "true" });
 }
 
-export function badge(feeling, { unsure = false } = {}) {
-  if (!feeling) return make("span", { class: "badge" }, say("entry.unread"));
+export function badge(feeling, { unsure = false, ordinary = false } = {}) {
+  if (!feeling) return make("span", { class: "badge" }, say(ordinary ? "reading.ordinary.badge" : "entry.unread"));
   return make("span", { class: "badge", "data-emotion": feeling }, swatch(feeling), named(feeling), unsure ? ` · ${say("reading.unsure")}` : "");
 }
 
