@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import csv
 import hashlib
-from collections.abc import Iterable, Mapping
+import itertools
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from model.corpora import existing, is_held_out, numbered_rows
 from model.emotion_training import EmotionRow
 from model.emotions import EMOTIONS, KINDS, Emotion
-from model.examples import GOEMOTIONS, KOTE_EMOTIONS, goemotions_cells, kote_cells
+from model.examples import GOEMOTIONS, KOTE_EMOTIONS, bundled_diaries, goemotions_cells, kote_cells
 from model.near_duplicates import TestedTexts
+from model.written_texts import plain_lines, written_texts
 
 ONE, NONE, SEVERAL = range(len(KINDS))
 KOTE_NONE = frozenset({24})
@@ -25,10 +28,29 @@ NOISY = 0.3
 """Weight of a target that a translation or a rule gave."""
 
 
-def broad_rows(folder: Path, tested: TestedTexts, *, reviews: int) -> list[EmotionRow]:
-    """KOTE's val rows, GoEmotions in Korean, everyday sentences and reviews with a reading, and ``reviews`` rated film reviews."""
-    found = [*_kote(folder), *_goemotions(folder), *_labelled(folder), *_reviews(folder, reviews)]
-    return [row for row in found if row.text not in tested]
+def broad_rows(folder: Path, *, reviews: int) -> list[EmotionRow]:
+    """KOTE's val rows, GoEmotions in Korean, everyday sentences with a reading, statements, and ``reviews`` rated film reviews."""
+    statements = [replace(row, copies=3) for row in written_rows("body", diaries=False)]
+    comments = [replace(row, copies=3 if row.kote is not None else 2) for row in comment_rows(folder)]
+    return [*comments, *_goemotions(folder), *_reviews(folder, reviews), *statements]
+
+
+def comment_rows(folder: Path) -> list[EmotionRow]:
+    """KOTE's val rows, and the everyday sentences and reviews of ``feelings/labelled.tsv``."""
+    return [*_kote(folder), *_labelled(folder)]
+
+
+def written_rows(split: str, *, diaries: bool = True) -> list[EmotionRow]:
+    """The texts written for this project of one split, ``body``, ``head`` or ``test``; without ``diaries`` the statements alone."""
+    return [written_row(text.text, text.label) for text in written_texts() if text.split == split and (diaries or not text.date)]
+
+
+def tested_texts(folder: Path) -> TestedTexts:
+    """What no model here is trained on: KOTE's test rows, the sample diaries, the written tests, and the single lines of the tests."""
+    kote = [text for text, _ in numbered_rows(existing(folder / "kote" / "test.tsv"), kote_cells)]
+    samples = [example.text for part in bundled_diaries() for example in part.examples]
+    written = [text.text for text in written_texts() if text.split == "test"]
+    return TestedTexts([*kote, *samples, *written, *plain_lines()])
 
 
 def _kote(folder: Path) -> list[EmotionRow]:
@@ -36,7 +58,7 @@ def _kote(folder: Path) -> list[EmotionRow]:
     for text, labels in numbered_rows(existing(folder / "kote" / "val.tsv"), kote_cells):
         emotion = _only(labels, KOTE_EMOTIONS)
         kind = ONE if emotion is not None else NONE if labels == KOTE_NONE else None
-        rows.append(EmotionRow(text=text, emotion=emotion, kind=kind, kote=labels, copies=3))
+        rows.append(EmotionRow(text=text, emotion=emotion, kind=kind, kote=labels))
     return rows
 
 
@@ -53,19 +75,28 @@ def _goemotions(folder: Path) -> list[EmotionRow]:
 def _labelled(folder: Path) -> list[EmotionRow]:
     with existing(folder / "feelings" / "labelled.tsv").open(encoding="utf-8", newline="") as lines:
         found = list(csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
-    return [written_row(row["text"], row["emotion"], copies=2) for row in found]
+    return [written_row(row["text"], row["emotion"]) for row in found]
 
 
-def written_row(text: str, label: str, *, copies: int = 1) -> EmotionRow:
+def written_row(text: str, label: str) -> EmotionRow:
     """A row of a text and its reader's word: one of the four emotions, ``none`` or ``plain``, ``mixed``."""
     if label in ("none", "plain"):
-        return EmotionRow(text=text, kind=NONE, copies=copies)
+        return EmotionRow(text=text, kind=NONE)
     if label == "mixed":
-        return EmotionRow(text=text, kind=SEVERAL, copies=copies)
-    return EmotionRow(text=text, emotion=Emotion.named(label).id, kind=ONE, copies=copies)
+        return EmotionRow(text=text, kind=SEVERAL)
+    return EmotionRow(text=text, emotion=Emotion.named(label).id, kind=ONE)
 
 
-def _reviews(folder: Path, count: int) -> Iterable[EmotionRow]:
+def film_reviews(folder: Path, count: int) -> list[str]:
+    """The first ``count`` film reviews that are not of held-out authors."""
+    import pyarrow.parquet
+
+    table = pyarrow.parquet.read_table(existing(folder / "nsmc" / "reviews.parquet"), columns=["author", "text"])
+    rows = zip(table["author"].to_pylist(), table["text"].to_pylist(), strict=True)
+    return list(itertools.islice((text for author, text in rows if text and not is_held_out(author)), count))
+
+
+def _reviews(folder: Path, count: int) -> list[EmotionRow]:
     import pyarrow.parquet
 
     table = pyarrow.parquet.read_table(existing(folder / "nsmc" / "reviews.parquet"), columns=["author", "rating", "text"])
