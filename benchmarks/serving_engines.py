@@ -56,12 +56,12 @@ def latencies(folder: Path) -> tuple[float, float]:
 
 
 def agreement(data: Path) -> Agreement:
-    """Of emotion-v1, which is bundled."""
+    """Of emotion-v2, which is bundled."""
     kote = data / "kote" / "test.tsv"
     rows = texts(read_examples(str(kote)).examples) if kote.exists() else [t for part in bundled_diaries() for t in texts(part.examples)]
     with tempfile.TemporaryDirectory(prefix="serving-") as scratch:
         home = Home.create(Path(scratch) / "home", DevicePolicy())
-        with resources.as_file(resources.files("model") / "assets" / "emotion-v1") as emotion_v1:
+        with resources.as_file(resources.files("model") / "assets" / "emotion-v2") as emotion_v1:
             shutil.copytree(emotion_v1, home.checkpoints.root, dirs_exist_ok=True)
         torch_rows, onnx_rows = (_read_by(home, engine, rows) for engine in ("torch", "onnx"))
     return Agreement(

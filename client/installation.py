@@ -1,7 +1,9 @@
 """What a new device reads with before any server has spoken to it: the bundled body and the first global model, verified.
 
 Both come with the program (``model/assets``, or ``HEALING_MODELS``); no network is used. A file that is there and is the
-bundled one, byte for byte, is not written again, and a global model that has reached the device since is never replaced.
+bundled one, byte for byte, is not written again, and a global model that has reached the device since is never replaced, unless no
+program of this version could read with it: one of an older text step, or of an older body of the same name. Then the bundled model becomes
+the next version, and the reader shows how well both agree with the person's own entries.
 """
 
 from __future__ import annotations
@@ -9,13 +11,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 
 from client.home import Home
-from model.checkpoint import CheckpointStore, Manifest, write_durably
+from model.checkpoint import CheckpointStore, Manifest, OtherTextStep, write_durably
 from model.refusal import Refusal
 
-BODY, FIRST_MODEL = "compact", "emotion-v1"
+BODY, FIRST_MODEL = "compact", "emotion-v2"
 
 
 @dataclass(frozen=True)
@@ -31,17 +34,48 @@ def install(home: Home) -> Installed:
     bundle, models = _bundle(), home.models
     if models is None:
         raise Refusal(f"'{home.root}' is a virtual person's Home, which reads the models of this machine; install into a real one")
+    first = CheckpointStore(bundle / FIRST_MODEL)
+    bundled = first.latest()
+    if bundled is None:
+        raise Refusal(f"'{bundle / FIRST_MODEL}' holds no checkpoint; install the program anew")
     written = list(_copied(bundle / BODY, models / BODY))
-    if home.checkpoints.latest() is None:
-        first = CheckpointStore(bundle / FIRST_MODEL)
-        newest = first.latest()
-        if newest is None:
-            raise Refusal(f"'{bundle / FIRST_MODEL}' holds no checkpoint; install the program anew")
-        first.load(newest)  # its digest is verified before anything is taken
-        name = f"v{newest.version:06d}"
+    found = _found(home, bundled)
+    if found is Found.NOTHING:
+        first.load(bundled)  # its digest is verified before anything is taken
+        name = f"v{bundled.version:06d}"
         written += _copied(bundle / FIRST_MODEL / name, home.checkpoints.root / name)
         written += _copied(bundle / FIRST_MODEL, home.checkpoints.root, only="latest")  # last: from here on it counts
+    elif found is Found.UNREADABLE:
+        home.checkpoints.publish(
+            first.load(bundled),
+            model=bundled.model,
+            tuning=bundled.tuning,
+            base_digest=bundled.base_digest,
+            tokenizer_digest=bundled.tokenizer_digest,
+            round=bundled.round,
+            scores=bundled.scores,
+        )
+        written.append(home.checkpoints.root / "latest")
     return Installed(_verified(home), tuple(written))
+
+
+class Found(Enum):
+    """Which global model a Home holds already."""
+
+    NOTHING = "none"
+    READABLE = "one that this program reads with"
+    UNREADABLE = "one of an older program"
+
+
+def _found(home: Home, bundled: Manifest) -> Found:
+    try:
+        newest = home.checkpoints.latest()
+    except OtherTextStep:
+        return Found.UNREADABLE
+    if newest is None:
+        return Found.NOTHING
+    older_body = newest.model == bundled.model and newest.base_digest != bundled.base_digest
+    return Found.UNREADABLE if older_body else Found.READABLE
 
 
 def _bundle() -> Path:

@@ -53,6 +53,10 @@ class Manifest:
     format: int = FORMAT
 
 
+class OtherTextStep(Refusal):
+    """A checkpoint whose text was prepared by other rules: no weights of it fit any body here."""
+
+
 class CheckpointStore:
     """Publish, find and load checkpoints in one folder; ``keep`` is how many versions stay there."""
 
@@ -74,10 +78,10 @@ class CheckpointStore:
         delta: float = 0.0,
     ) -> Manifest:
         """Store ``weights`` as the next version; on disk and complete when this returns."""
-        parent = self.latest()
+        version, parent = self._newest()
         manifest = Manifest(
-            version=parent.version + 1 if parent else 1,
-            parent=parent.digest if parent else "",
+            version=version + 1,
+            parent=parent,
             digest=weights.digest,
             model=model,
             tuning=tuning,
@@ -101,14 +105,26 @@ class CheckpointStore:
         return manifest
 
     def latest(self) -> Manifest | None:
-        """The newest published manifest, or None."""
+        """The newest published manifest, or None; :class:`OtherTextStep` if it belongs to another text step."""
+        version = self._latest_version()
+        return self.manifest(version) if version else None
+
+    def _latest_version(self) -> int:
+        """The newest version's number, 0 if none was published."""
         try:
-            version = int((self.root / "latest").read_text())
+            return int((self.root / "latest").read_text())
         except FileNotFoundError:
-            return None
+            return 0
         except ValueError:
             raise Refusal(f"'{self.root / 'latest'}' is damaged; write the newest version's number into it") from None
-        return self.manifest(version)
+
+    def _newest(self) -> tuple[int, str]:
+        """Number and digest of the newest version, whatever its text step; 0 and nothing if there is none."""
+        try:
+            newest = self.latest()
+        except OtherTextStep:
+            return self._latest_version(), ""
+        return (newest.version, newest.digest) if newest else (0, "")
 
     def manifest(self, version: int) -> Manifest:
         """The manifest of one version."""
@@ -126,9 +142,9 @@ class CheckpointStore:
         if manifest is None:
             raise Refusal(f"'{path}' has format {found} and this program reads {FORMAT}; use the program that wrote it, or train anew")
         if manifest.text_step != TEXT_STEP:
-            raise Refusal(
+            raise OtherTextStep(
                 f"'{path}' belongs to text step {manifest.text_step} and this program prepares text by step {TEXT_STEP}; "
-                "use a checkpoint of that step"
+                "run `healing client init` on a device, which moves it to the bundled model, and start a run from emotion-v2"
             )
         return manifest
 

@@ -1,4 +1,4 @@
-"""EmotionClassifier: one interface over a BERT body and an LSTM body.
+"""EmotionClassifier: one interface over BERT-like bodies and an LSTM body.
 
 A classifier is a chain of named blocks: embeddings, layers, pool, head. Each takes and gives ``(x, mask)``, so the
 chain can be cut anywhere: what stands before the cut is the frozen trunk, whose output for an entry never changes and
@@ -20,7 +20,18 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import BertConfig, BertModel
+from transformers import (
+    BertConfig,
+    BertModel,
+    ElectraConfig,
+    ElectraModel,
+    PretrainedConfig,
+    PreTrainedModel,
+    RobertaConfig,
+    RobertaModel,
+    XLMRobertaConfig,
+    XLMRobertaModel,
+)
 
 from model.emotions import EMOTIONS, KINDS
 from model.examples import Batch
@@ -37,6 +48,28 @@ SCRATCH_SEED = 20
 
 
 @dataclass(frozen=True)
+class Family:
+    """A family of bodies: its classes in transformers, and whether positions are counted from behind the pad id, as RoBERTa does."""
+
+    config: type[PretrainedConfig]
+    body: type[PreTrainedModel]
+    behind_padding: bool = False
+
+    def first_position(self, config: PretrainedConfig) -> int:
+        """The position of a text's first token."""
+        return int(config.pad_token_id) + 1 if self.behind_padding else 0
+
+
+FAMILIES: dict[str, Family] = {
+    "bert": Family(BertConfig, BertModel),
+    "electra": Family(ElectraConfig, ElectraModel),
+    "roberta": Family(RobertaConfig, RobertaModel, behind_padding=True),
+    "xlm-roberta": Family(XLMRobertaConfig, XLMRobertaModel, behind_padding=True),
+}
+"""The families by ``model_type`` in config.json: KoBERT and mBERT; KcELECTRA and KoELECTRA; KLUE-RoBERTa; XLM-RoBERTa."""
+
+
+@dataclass(frozen=True)
 class ModelRow:
     """How one named model is built: where its folder is found, and which body is put on its tokenizer."""
 
@@ -50,7 +83,7 @@ MODELS: dict[str, ModelRow] = {
     "kobert": ModelRow("skt/kobert-base-v1"),
     "mbert": ModelRow("bert-base-multilingual-cased"),
 }
-"""The models by name; any other name is a folder or a hub id of the BERT family."""
+"""The models by name; any other name is a folder or a hub id of one of the :data:`FAMILIES`."""
 
 
 class EmotionClassifier(nn.Module):
@@ -195,17 +228,22 @@ class Chain(nn.Module):
 class Embeddings(nn.Module):
     """Token ids (B, S) to hidden states (B, S, H), with position and token-type ids passed whole.
 
-    Where a later block reads the ids, they go along as one more channel, (B, S, H + 1); float32 holds them exactly.
+    ELECTRA's embeddings may be narrower than its layers: ``project`` widens them. Where a later block reads the ids, they go along as one
+    more channel, (B, S, H + 1); float32 holds them exactly.
     """
 
-    def __init__(self, bert: BertModel, *, ids_go_along: bool) -> None:
+    def __init__(self, body: PreTrainedModel, *, first_position: int, ids_go_along: bool) -> None:
         super().__init__()
-        self.table = bert.embeddings
+        self.table = body.embeddings
+        self.project = getattr(body, "embeddings_project", None)
+        self.first_position = first_position
         self.ids_go_along = ids_go_along
 
     def forward(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        positions = torch.arange(ids.shape[1]).repeat(ids.shape[0], 1)
+        positions = (torch.arange(ids.shape[1]) + self.first_position).repeat(ids.shape[0], 1)
         states = self.table(input_ids=ids, position_ids=positions, token_type_ids=torch.zeros_like(ids))
+        if self.project is not None:
+            states = self.project(states)
         return torch.cat([states, ids[:, :, None].to(states.dtype)], dim=2) if self.ids_go_along else states, mask
 
 
@@ -320,10 +358,10 @@ class Recurrent(nn.Module):
 def build_classifier(name: str, folder: Path, *, dropout: float, seed: int) -> EmotionClassifier:
     """Build the classifier ``name`` from ``folder`` with a head drawn from ``seed``; all parameters train (see ``tuning``).
 
-    Raises :class:`Refusal` if the folder lacks a file or is not of the BERT family.
+    Raises :class:`Refusal` if the folder lacks a file or is of no known family.
     """
     row = MODELS.get(name, ModelRow(name))
-    config = _bert_config(folder)
+    config = _body_config(folder)
     tokenizer = load_tokenizer(folder, pad_id=config.pad_token_id)
     if tokenizer.vocabulary_size > config.vocab_size:
         sizes = f"the tokenizer in '{folder}' has {tokenizer.vocabulary_size} ids and the body has {config.vocab_size} rows"
@@ -333,9 +371,9 @@ def build_classifier(name: str, folder: Path, *, dropout: float, seed: int) -> E
         if row.body == "lstm":
             blocks, pooled = _lstm_blocks(config), False
         else:
-            bert = _bert(config, folder, dropout)
-            blocks = _bert_blocks(bert, folder, tokenizer)
-            pooled = _load(bert, blocks, folder)
+            body = _body(config, folder, dropout)
+            blocks = _body_blocks(body, folder, tokenizer)
+            pooled = _load(body, blocks, folder)
         function = _function(config, row)
         base_digest = _digest(nn.ModuleDict(blocks).state_dict(), function)
         torch.manual_seed(seed)
@@ -347,29 +385,29 @@ def build_classifier(name: str, folder: Path, *, dropout: float, seed: int) -> E
         tokenizer,
         base_digest=base_digest,
         function=function,
-        positions=config.max_position_embeddings,
+        positions=_positions(config),
         pretrained=row.body != "lstm",
         pooled=pooled,
     )
 
 
 def outline_classifier(name: str, folder: Path) -> EmotionClassifier:
-    """The BERT classifier ``name`` for whoever brings its weights in another form: those of the body lie on torch's meta device.
+    """The classifier ``name`` for whoever brings its weights in another form: those of the body lie on torch's meta device.
 
     Names, shapes, tokenizer, pool and ``function`` are those of :func:`build_classifier`; the head's weights mean nothing and the
-    base digest is empty, since neither was read. Raises :class:`Refusal` as that does, and for a body that is no BERT.
+    base digest is empty, since neither was read. Raises :class:`Refusal` as that does, and for a body without attention layers.
     """
     row = MODELS.get(name, ModelRow(name))
     if row.body != "bert":
-        raise Refusal(f"'{name}' has no attention layers, and this takes models of the BERT family alone; use --engine torch")
-    config = _bert_config(folder)
+        raise Refusal(f"'{name}' has no attention layers, and this takes models with them alone; use --engine torch")
+    config = _body_config(folder)
     tokenizer = load_tokenizer(folder, pad_id=config.pad_token_id)
     with torch.device("meta"):
-        blocks = _bert_blocks(_bert(config, folder, 0.0), folder, tokenizer)
-    del blocks["pooler"]
+        blocks = _body_blocks(_body(config, folder, 0.0), folder, tokenizer)
+    blocks.pop("pooler", None)
     with torch.random.fork_rng(devices=[]):
         blocks["head"] = Head(config.hidden_size, 0.0, features=_features(config, folder))
-    return EmotionClassifier(blocks, tokenizer, base_digest="", function=_function(config, row), positions=config.max_position_embeddings)
+    return EmotionClassifier(blocks, tokenizer, base_digest="", function=_function(config, row), positions=_positions(config))
 
 
 def source_of(name: str) -> str:
@@ -377,7 +415,7 @@ def source_of(name: str) -> str:
     return MODELS[name].source if name in MODELS else name
 
 
-def _bert_config(folder: Path) -> BertConfig:
+def _body_config(folder: Path) -> PretrainedConfig:
     path = folder / "config.json"
     if not path.is_file():
         raise Refusal(f"'{folder}' has no config.json; put the model's there, {WAY_OUT}")
@@ -387,10 +425,11 @@ def _bert_config(folder: Path) -> BertConfig:
         values = None
     if not isinstance(values, dict):
         raise Refusal(f"'{path}' is not a JSON object; check that it was copied whole")
-    if values.get("model_type") != "bert":
-        raise Refusal(f"'{folder}' is a model of type '{values.get('model_type')}'; only the BERT family is supported")
+    family = FAMILIES.get(str(values.get("model_type")))
+    if family is None:
+        raise Refusal(f"'{folder}' is a model of type '{values.get('model_type')}'; choose one of {', '.join(FAMILIES)}, {WAY_OUT}")
     try:
-        config = BertConfig.from_dict(values)
+        config = family.config.from_dict(values)
         rows = range(config.vocab_size)
     except Exception as error:  # transformers' checks have no class in common
         raise Refusal(f"'{path}' does not describe a BERT body ({type(error).__name__}); take the one of the weights") from None
@@ -399,17 +438,26 @@ def _bert_config(folder: Path) -> BertConfig:
     return config
 
 
-def _bert(config: BertConfig, folder: Path, dropout: float) -> BertModel:
+def _family(config: PretrainedConfig) -> Family:
+    return FAMILIES[config.model_type]
+
+
+def _positions(config: PretrainedConfig) -> int:
+    """How many tokens a text may have."""
+    return int(config.max_position_embeddings) - _family(config).first_position(config)
+
+
+def _body(config: PretrainedConfig, folder: Path, dropout: float) -> PreTrainedModel:
     config.hidden_dropout_prob = config.attention_probs_dropout_prob = min(dropout, config.hidden_dropout_prob)
     config._attn_implementation = "sdpa"
     try:
-        return BertModel(config)
+        return _family(config).body(config)
     except (ValueError, KeyError, RuntimeError) as error:
         raise Refusal(f"the config.json in '{folder}' describes no body that can be built ({type(error).__name__})") from None
 
 
-def _load(bert: BertModel, blocks: dict[str, nn.Module], folder: Path) -> bool:
-    """Put the folder's weights into ``bert``, and into what else of ``blocks`` reads frozen numbers; whether they bring a pooler."""
+def _load(body: PreTrainedModel, blocks: dict[str, nn.Module], folder: Path) -> bool:
+    """Put the folder's weights into ``body``, and into what else of ``blocks`` reads frozen numbers; whether they bring a pooler."""
     weights = next((folder / name for name in (SAFETENSORS, PICKLE) if (folder / name).is_file()), None)
     if weights is None:
         raise Refusal(f"'{folder}' has no {SAFETENSORS} or {PICKLE}; put the weights there, {WAY_OUT}")
@@ -417,7 +465,7 @@ def _load(bert: BertModel, blocks: dict[str, nn.Module], folder: Path) -> bool:
     for prefix, module in (("lexical.", blocks["pool"].lexical), ("kinds.", blocks.get("kinds"))):
         if isinstance(module, nn.Module):
             _load_frozen(module, {name.removeprefix(prefix): tensors.pop(name) for name in list(tensors) if name.startswith(prefix)}, folder)
-    return _load_body(bert, tensors, folder)
+    return _load_body(body, tensors, folder)
 
 
 def _load_frozen(module: nn.Module, tensors: dict[str, Tensor], folder: Path) -> None:
@@ -428,16 +476,19 @@ def _load_frozen(module: nn.Module, tensors: dict[str, Tensor], folder: Path) ->
     module.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
 
 
-def _bert_blocks(bert: BertModel, folder: Path, tokenizer: Tokenizer) -> dict[str, nn.Module]:
-    config = bert.config
+def _body_blocks(body: PreTrainedModel, folder: Path, tokenizer: Tokenizer) -> dict[str, nn.Module]:
+    config = body.config
     features = _features(config, folder)
     lexical = Lexical(tokenizer, config.lexical_buckets, features) if features else None
-    blocks: dict[str, nn.Module] = {"embeddings": Embeddings(bert, ids_go_along=lexical is not None)}
-    blocks |= {f"layer{number}": Layer(layer, config.hidden_size) for number, layer in enumerate(bert.encoder.layer)}
+    blocks: dict[str, nn.Module] = {
+        "embeddings": Embeddings(body, first_position=_family(config).first_position(config), ids_go_along=lexical is not None)
+    }
+    blocks |= {f"layer{number}": Layer(layer, config.hidden_size) for number, layer in enumerate(body.encoder.layer)}
     blocks["pool"] = Pool(_pooling(config, folder), lexical)
     if getattr(config, "kinds", False) is True:
         blocks["kinds"] = Kinds(config.hidden_size, features)
-    blocks["pooler"] = bert.pooler.dense
+    if (pooler := getattr(body, "pooler", None)) is not None:
+        blocks["pooler"] = pooler.dense  # ELECTRA has none
     return blocks
 
 
@@ -452,32 +503,41 @@ def _lstm_blocks(config: BertConfig) -> dict[str, nn.Module]:
     }
 
 
-def _load_body(bert: BertModel, state: dict[str, Tensor], folder: Path) -> bool:
+def _load_body(body: PreTrainedModel, state: dict[str, Tensor], folder: Path) -> bool:
     """Load a body's weights whatever head they carry; refuse a file that lacks a part of the body, or holds more of one.
 
     A body saved without a pooler, as masked language models are, keeps the one drawn from the scratch seed: then false.
     """
     named = {_present_name(key): value.float() for key, value in state.items()}
-    own = bert.state_dict()
-    optional = () if any(key.startswith("pooler.") for key in named) else ("pooler.dense.weight", "pooler.dense.bias")
-    missing = [key for key in own if key not in named and key not in optional]
-    wrong = [key for key in own if key in named and own[key].shape != named[key].shape]
+    own = body.state_dict()
+    brings_pooler = any(key.startswith("pooler.") for key in named) and "pooler.dense.weight" in own
+    optional = () if brings_pooler else ("pooler.dense.weight", "pooler.dense.bias")
+    missing = [key for key in own if key not in named and key not in (*optional, *COUNTED)]
+    wrong = [key for key in own if key in named and key not in COUNTED and own[key].shape != named[key].shape]
     if missing or wrong:
         raise Refusal(f"the weights in '{folder}' lack or misshape '{min(missing + wrong)}'; they do not belong to its config.json")
     more = [key for key in named if key.startswith(("embeddings.", "encoder.")) and key not in own and key not in COUNTED]
     if more:
         raise Refusal(f"the weights in '{folder}' hold '{min(more)}' and its config.json has no such part; take both from one model")
-    bert.load_state_dict(own | {key: named[key] for key in own if key in named})
-    return not optional
+    broken = [key for key in own if key in named and not torch.isfinite(named[key]).all()]
+    if broken:
+        raise Refusal(f"the weights in '{folder}' hold a number in '{min(broken)}' that is not finite; take the model's file again")
+    body.load_state_dict(own | {key: named[key] for key in own if key in named and key not in COUNTED})
+    return brings_pooler
 
 
 COUNTED = ("embeddings.position_ids", "embeddings.token_type_ids")
 """What older files store beside the weights: 0, 1, 2, ... and zeros."""
 
+WRAPPERS = ("module.", "_orig_mod.", "model.", *(f"{family.replace('xlm-', '')}." for family in FAMILIES))
+"""What stands before a body's names: of DataParallel, of torch.compile, of a trainer, and of the model that holds the body."""
+
 
 def _present_name(key: str) -> str:
-    """Files converted from TensorFlow, as bert-base-uncased's, say gamma and beta."""
-    return key.removeprefix("bert.").replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
+    """The body's own name of a stored tensor. Files converted from TensorFlow, as bert-base-uncased's, say gamma and beta."""
+    while wrapper := next((wrapper for wrapper in WRAPPERS if key.startswith(wrapper)), ""):
+        key = key.removeprefix(wrapper)
+    return key.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
 
 
 def _drawn(linear: nn.Linear, spread: float) -> nn.Linear:
@@ -486,7 +546,7 @@ def _drawn(linear: nn.Linear, spread: float) -> nn.Linear:
     return linear
 
 
-def _pooling(config: BertConfig, folder: Path) -> str:
+def _pooling(config: PretrainedConfig, folder: Path) -> str:
     """``pooling`` in config.json, which transformers does not know: ``cls`` if it says nothing."""
     pooling = getattr(config, "pooling", "cls")
     if pooling not in ("cls", "mean"):
@@ -497,7 +557,7 @@ def _pooling(config: BertConfig, folder: Path) -> str:
 MOST_BUCKETS, MOST_FEATURES = 2**20, 1024
 
 
-def _features(config: BertConfig, folder: Path) -> int:
+def _features(config: PretrainedConfig, folder: Path) -> int:
     """``lexical_features`` in config.json, of our own too: how many numbers the words' n-grams are projected to; 0 without them.
 
     ``lexical_buckets`` beside it says how many places hashed n-grams have.
@@ -514,12 +574,14 @@ def _features(config: BertConfig, folder: Path) -> int:
     return features
 
 
-def _function(config: BertConfig, row: ModelRow) -> str:
+def _function(config: PretrainedConfig, row: ModelRow) -> str:
     """What else than its weights decides what a body computes."""
     if row.body == "lstm":
         return "lstm"
     lexical = f":{LEXICAL_VERSION}:{config.lexical_buckets}" if getattr(config, "lexical_features", 0) else ""
-    return f"{getattr(config, 'pooling', 'cls')}:{config.num_attention_heads}:{config.hidden_act}:{config.layer_norm_eps}{lexical}"
+    first = _family(config).first_position(config)
+    counted = f":positions from {first}" if first else ""
+    return f"{getattr(config, 'pooling', 'cls')}:{config.num_attention_heads}:{config.hidden_act}:{config.layer_norm_eps}{lexical}{counted}"
 
 
 def _digest(tensors: dict[str, Tensor], function: str) -> str:

@@ -17,7 +17,7 @@ from model.corpora import existing, is_held_out, numbered_rows
 from model.emotion_training import EmotionRow
 from model.emotions import EMOTIONS, KINDS, Emotion
 from model.examples import GOEMOTIONS, KOTE_EMOTIONS, bundled_diaries, goemotions_cells, kote_cells
-from model.near_duplicates import TestedTexts
+from model.near_duplicates import HeldOutTexts
 from model.written_texts import plain_lines, written_texts
 
 ONE, NONE, SEVERAL = range(len(KINDS))
@@ -45,12 +45,12 @@ def written_rows(split: str, *, diaries: bool = True) -> list[EmotionRow]:
     return [written_row(text.text, text.label) for text in written_texts() if text.split == split and (diaries or not text.date)]
 
 
-def tested_texts(folder: Path) -> TestedTexts:
+def tested_texts(folder: Path) -> HeldOutTexts:
     """What no model here is trained on: KOTE's test rows, the sample diaries, the written tests, and the single lines of the tests."""
     kote = [text for text, _ in numbered_rows(existing(folder / "kote" / "test.tsv"), kote_cells)]
     samples = [example.text for part in bundled_diaries() for example in part.examples]
     written = [text.text for text in written_texts() if text.split == "test"]
-    return TestedTexts([*kote, *samples, *written, *plain_lines()])
+    return HeldOutTexts([*kote, *samples, *written, *plain_lines()])
 
 
 def _kote(folder: Path) -> list[EmotionRow]:

@@ -296,7 +296,7 @@ def _running(mean: float, new: float | None) -> float:
 
 def _save(out: Path, reader: EmotionReader, optimizer: torch.optim.Optimizer, at: EmotionProgress, run: str) -> None:
     tensors = {f"model:{name}": value.contiguous() for name, value in reader.state_dict().items()}
-    for number, (_, state) in enumerate(sorted(optimizer.state_dict()["state"].items())):
+    for number, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer:{number}:{name}": value for name, value in state.items()}
     write_durably(out / "state.safetensors", save_tensors(tensors, metadata={"progress": json.dumps(asdict(at)), "run": run}))
 

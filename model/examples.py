@@ -20,7 +20,8 @@ import numpy as np
 from model.emotions import EMOTIONS, Emotion
 from model.normalization import normalized
 from model.refusal import Refusal
-from model.settings import BUNDLED, RunSettings
+from model.settings import RunSettings
+from model.written_texts import MIXED, PLAIN, written_texts
 
 TEXT_COLUMNS = ("text", "sentence", "document", "content", "entry", "diary", "문장", "내용", "일기", "본문")
 LABEL_COLUMNS = ("emotion", "label", "labels", "감정", "sentiment", "라벨")
@@ -173,6 +174,22 @@ def bundled_diaries() -> tuple[Corpus, Corpus]:
     )
 
 
+def bundled_written() -> tuple[Corpus, Corpus]:
+    """The texts written to make the bundled model: those kept for its head, whom its body has not met, and those kept for tests."""
+    parts: dict[str, list[Example]] = {"head": [], "test": []}
+    for text in written_texts():
+        if text.split in parts and text.label not in (PLAIN, MIXED):
+            parts[text.split].append(Example(text.text, Emotion.named(text.label), text.author))
+    return (
+        Corpus(tuple(parts["head"]), "the written diaries and statements (the head's share)"),
+        Corpus(tuple(parts["test"]), "the written diaries and statements (the tests' share)"),
+    )
+
+
+BUNDLES: dict[str, Callable[[], tuple[Corpus, Corpus]]] = {"samples": bundled_diaries, "written": bundled_written}
+"""Data that come with the program, by the name that ``data`` and ``test-data`` give them: training part and test part."""
+
+
 def _train_and_test(settings: RunSettings) -> tuple[Corpus, Corpus]:
     columns = Columns(settings.text_column, settings.label_column, settings.author_column)
     if settings.test_data and settings.test_data == settings.data:
@@ -180,8 +197,8 @@ def _train_and_test(settings: RunSettings) -> tuple[Corpus, Corpus]:
     train = _joined([_read_source(source, 0, settings, columns) for source in _sources(settings.data)])
     if settings.test_data:
         test = _joined([_read_source(source, 1, settings, columns) for source in _sources(settings.test_data)])
-    elif settings.data == BUNDLED:
-        test = bundled_diaries()[1]
+    elif settings.data in BUNDLES:
+        test = BUNDLES[settings.data]()[1]
     else:
         train, test = _hold_out(train, settings.seed)
     return _without(train, test), test
@@ -194,8 +211,8 @@ def _sources(named: str) -> list[str]:
 
 
 def _read_source(source: str, part: int, settings: RunSettings, columns: Columns) -> Corpus:
-    if source == BUNDLED:
-        return bundled_diaries()[part]
+    if source in BUNDLES:
+        return BUNDLES[source]()[part]
     return read_examples(source, data_format=settings.data_format, columns=columns)
 
 

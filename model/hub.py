@@ -53,7 +53,7 @@ def bundles() -> list[Path]:
 
 
 def find_checkpoints(name: str) -> Path:
-    """The folder of checkpoints of this name: a path, or one that is bundled (``emotion-v1``)."""
+    """The folder of checkpoints of this name: a path, or one that is bundled (``emotion-v2``)."""
     folders = [Path(name), *(bundle / name for bundle in bundles() if "/" not in name)]
     return next((folder for folder in folders if (folder / "latest").is_file()), folders[0])
 

@@ -14,7 +14,7 @@ ALIKE = 0.5
 """From which share of common shingles (Jaccard; Broder 1997) two texts count as one."""
 
 
-class TestedTexts:
+class HeldOutTexts:
     """The texts of some tests. ``in`` asks whether a text is one of them: the same letters, or at least half of its shingles.
 
     Marks, spaces, digits' neighbours and case do not count: ``외로워 ㅠㅠ`` is ``외로워!``. Texts shorter than a shingle and its neighbour

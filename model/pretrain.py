@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +45,9 @@ REVIEWS = 12_000
 REVIEWS_FOR_PIECES = 150_000
 """Film reviews in which the pieces of Korean are counted."""
 BROAD = EmotionTrainingSettings(epochs=1, learning_rate=2e-4)
-WRITTEN = EmotionTrainingSettings(epochs=5, learning_rate=1.5e-4)
+WRITTEN = EmotionTrainingSettings(epochs=2, learning_rate=1.5e-4)
+COPIES = 2
+"""How often an epoch of the third step shows a written text; a comment, which the second step has shown, once."""
 COMMENTS = 0.2
 """Weight of a comment beside a written text where the n-grams' reading of diaries is learned."""
 
@@ -71,7 +73,8 @@ def make_body(making: Making) -> Path:
     making.on_stage(f"rows: {counted}; {left_out:,} left out, since they stand in a test or nearly so")
     start = _cut(making, [row.text for rows in kept.values() for row in rows])
     first = _trained(making, "broad", start, kept["broad"], BROAD)
-    second = _trained(making, "written", first, [*kept["written"], *kept["comments"]], WRITTEN)
+    shown = [replace(row, copies=COPIES) for row in kept["written"]]
+    second = _trained(making, "written", first, [*shown, *kept["comments"]], WRITTEN)
     return _with_words(making, second, written=kept["written"], comments=kept["comments"])
 
 

@@ -1,6 +1,6 @@
 """Weights stored in eight bits: what lets a body of 18 million parameters lie in the repository.
 
-A matrix of float32 becomes whole numbers from -127 to 127 and one float16 scale a row, ``name.int8`` and ``name.scale``: w = scale x q. The
+A matrix of float32 becomes whole numbers from -127 to 127 and one float32 scale a row, ``name.int8`` and ``name.scale``: w = scale x q. The
 largest error of a number is half its row's scale. Vectors stay as they are, in float16. Reading gives float32 back, the same on every machine.
 """
 
@@ -24,8 +24,8 @@ def quantize_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if tensor.dim() < 2:
             stored[name] = tensor.to(torch.float16)
             continue
-        scale = (tensor.abs().amax(dim=1) / LARGEST).to(torch.float16)
-        safe = torch.where(scale > 0, scale, torch.ones_like(scale)).float()
+        scale = tensor.float().abs().amax(dim=1) / LARGEST
+        safe = torch.where(scale > 0, scale, torch.ones_like(scale))
         stored[name + WHOLE] = (tensor / safe[:, None]).round().clamp(-LARGEST, LARGEST).to(torch.int8)
         stored[name + SCALE] = scale
     return stored
@@ -47,5 +47,5 @@ def dequantize_tensors(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
         scale = stored.get(matrix + SCALE)
         if scale is None or tensor.dim() != 2 or scale.shape != tensor.shape[:1]:
             raise Refusal(f"the eight-bit matrix '{matrix}' lacks its {len(tensor)} scales; take the model's file again, it was changed")
-        tensors[matrix] = tensor.float() * scale.float()[:, None]
+        tensors[matrix] = tensor.float() * scale[:, None]
     return tensors

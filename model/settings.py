@@ -53,13 +53,13 @@ class RunSettings:
         "which parameters are trained and travel: probe (the linear readings), head (and the pooler), top<k> (top2: two layers and the "
         "head), lora or full",
     )
-    start: str = _option("", "weights to start from: emotion-v1 (bundled), or a folder of checkpoints; empty: a new head")
+    start: str = _option("", "weights to start from: emotion-v2 (bundled), or a folder of checkpoints; empty: a new head")
     dropout: float = _option(0.3, "dropout before the classifier and, where trained, inside the body")
     max_tokens: int = _option(128, "longest entry in tokens; what is longer is cut at the end")
 
     # from what
     data: str = _option(
-        BUNDLED, "training data: samples (bundled diaries), a TSV, CSV, JSONL or Parquet file, a hub id, or several of these with commas"
+        BUNDLED, "training data: samples or written (bundled texts), a TSV, CSV, JSONL or Parquet file, a hub id, or several of these with commas"
     )
     test_data: str = _option("", "test data; empty: the bundled test authors, or a fifth held out of --data")
     data_format: str = _option(

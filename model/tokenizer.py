@@ -20,7 +20,8 @@ from tokenizers.models import Unigram
 from model.normalization import marks
 from model.refusal import Refusal
 
-UNKNOWN = "[UNK]"
+UNKNOWN = {"[UNK]", "<unk>"}
+"""The piece of what a vocabulary cannot write, in BERT's and in RoBERTa's words."""
 
 
 class Tokenizer:
@@ -55,10 +56,9 @@ class Tokenizer:
 
     def _marks(self) -> frozenset[str]:
         """The marks of mood that the vocabulary can write; any other is spelled out before it comes here."""
-        unknown = self._fast.token_to_id(UNKNOWN)
-        every = marks()
+        every, unknown = marks(), {self._fast.token_to_id(piece) for piece in UNKNOWN}
         encodings = self._fast.encode_batch(every, add_special_tokens=False)
-        return frozenset(mark for mark, found in zip(every, encodings, strict=True) if found.ids and unknown not in found.ids)
+        return frozenset(mark for mark, found in zip(every, encodings, strict=True) if found.ids and not unknown & set(found.ids))
 
     def _rules(self) -> str:
         rules = json.loads(self._fast.to_str())

@@ -9,8 +9,8 @@ from importlib import resources
 
 WRITTEN = "written.jsonl"
 PLAIN_LINES = "plain_lines.tsv"
-LABELS = ("joy", "sadness", "anger", "anxiety", "plain", "mixed")
-"""The four emotions; ``plain`` for an ordinary day, ``mixed`` for two emotions told equally."""
+PLAIN, MIXED = "plain", "mixed"
+"""Labels beside the four emotions: an ordinary day, and two emotions told equally."""
 
 
 @dataclass(frozen=True)

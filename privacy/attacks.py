@@ -6,8 +6,8 @@ have, which threshold is best) it is given the true one: what is measured is the
 **What an attack is given**: named arrays, whatever they went through; so any protection can be put before any attack, and one
 that works leaves chance. Results are counts and rates: no text, no token.
 
-- :func:`find_words`: the word table moves only in the rows of words that were read; the head's weights of hashed n-grams
-  (:mod:`model.lexical`) only in their places, so a word is there if every n-gram of it has moved.
+- :func:`find_words`: the word table moves only in the rows of words that were read. The head reads n-grams through a frozen projection to a
+  few numbers (:mod:`model.lexical`), so its weights name none.
 - :func:`find_places`: the gradient of a linear layer lies in the span of its inputs, and the inputs of the first layer are
   one vector for each word and place (Petrov et al. 2024, DAGER, arXiv 2405.15586).
 - :func:`find_text`: of a single entry, the gradient of the head's first matrix *is* its input but for the length (:func:`input_of`), and
@@ -49,7 +49,6 @@ FINEST_SHORTFALL = 1e-5
 """How near to one a step's r can be told from one in float32; gradients beyond are taken to be of one size."""
 
 WORD_TABLES = ("embeddings.table.word_embeddings.weight", "embeddings.table.weight")
-HASHED = "head.words.weight"
 FIRST_LAYER = tuple(f"layer0.bert.attention.self.{part}.weight" for part in ("query", "key", "value"))
 POOLER, CLASSIFIER, LAST_BIAS = "head.pooler.weight", "head.classifier.weight", "head.classifier.bias"
 
@@ -169,19 +168,13 @@ def _before_adam(ratio: Values) -> Values:
 
 
 def find_words(moved: Arrays, classifier: EmotionClassifier, entries: Sequence[Tensor]) -> Found | DoesNotApply:
-    """Which words the entries of token ids hold, by how far their rows of the word table moved, or else their n-grams' places."""
-    table, words = next((name for name in WORD_TABLES if name in moved), ""), _words(classifier)
-    if table:
-        words = words[words < len(moved[table])]
-        scores = np.linalg.norm(moved[table], axis=1)[words]
-    elif HASHED in moved:
-        pool: Any = classifier.blocks["pool"]
-        places = pool.lexical.places_of_pieces()
-        words = np.array([word for word in words if len(places[word])])
-        distance = np.linalg.norm(moved[HASHED], axis=0)
-        scores = np.array([distance[places[word]].min() for word in words])
-    else:
+    """Which words the entries of token ids hold, by how far their rows of the word table moved."""
+    table = next((name for name in WORD_TABLES if name in moved), "")
+    if not table:
         return DoesNotApply("the word table is frozen and not in the update")
+    words = _words(classifier)
+    words = words[words < len(moved[table])]
+    scores = np.linalg.norm(moved[table], axis=1)[words]
     return found_by(scores, np.isin(words, np.concatenate([ids.numpy() for ids in entries])))
 
 

@@ -58,7 +58,7 @@ def starting_weights(settings: RunSettings, classifier: EmotionClassifier) -> We
     store = CheckpointStore(folder)
     manifest = store.latest()
     if manifest is None:
-        raise Refusal(f"there is no checkpoint in '{folder}'; name the checkpoints/ folder of a run, or emotion-v1")
+        raise Refusal(f"there is no checkpoint in '{folder}'; name the checkpoints/ folder of a run, or emotion-v2")
     for what, theirs, ours in (
         ("tuning", manifest.tuning, settings.tuning),
         ("base model", manifest.base_digest, classifier.base_digest),

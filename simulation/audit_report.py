@@ -117,7 +117,7 @@ COLUMNS = (
         "words (AUC)",
         "words\nAUC",
         _words,
-        "which words the diary holds, from the rows of the word table that moved, or else from the places of their n-grams in the head",
+        "which words the diary holds, from the rows of the word table that moved",
     ),
     Column(
         "places_in_gradient",

@@ -9,8 +9,7 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
-from model.pretrain import PretrainSettings
-from model.pretrain import Progress as Pretraining
+from model.emotion_training import EmotionProgress
 from model.settings import RunSettings
 from server.journal import Journal, RoundRecord
 
@@ -46,15 +45,15 @@ class LiveProgress:
 
 
 class PretrainingProgress:
-    """A bar over the tokens read, with throughput and losses."""
+    """A bar over the steps of one training, with its losses; a new training begins a new bar."""
 
-    def __init__(self, console: Console, settings: PretrainSettings) -> None:
+    def __init__(self, console: Console) -> None:
         self._console = console
         self._bar = Progress(
-            TextColumn("tokens"), BarColumn(bar_width=28), TextColumn("{task.percentage:.1f} %"), TimeElapsedColumn(), TextColumn("left"),
+            TextColumn("steps"), MofNCompleteColumn(), BarColumn(bar_width=28), TimeElapsedColumn(), TextColumn("left"),
             TimeRemainingColumn(), TextColumn("{task.description}"), console=console, transient=True, speed_estimate_period=300,
         )  # fmt: skip
-        self._task = self._bar.add_task("", total=settings.tokens)
+        self._task = self._bar.add_task("", total=None)
 
     def __enter__(self) -> PretrainingProgress:
         self._bar.start()
@@ -66,15 +65,12 @@ class PretrainingProgress:
     def say(self, stage: str) -> None:
         """Print what begins now."""
         self._console.print(stage)
+        self._bar.reset(self._task, total=None)
 
-    def update(self, at: Pretraining) -> None:
-        """Show where the pretraining stands."""
-        self._bar.update(
-            self._task,
-            completed=at.tokens,
-            description=f"{at.tokens / max(at.seconds, 1e-9):,.0f} tokens/s, nats: masked token {at.masked_loss:.2f}, "
-            f"rating {at.rating_loss:.2f}, labels {at.label_loss:.2f}",
-        )
+    def update(self, at: EmotionProgress) -> None:
+        """Show where the training stands."""
+        losses = f"nats: emotion {at.emotion_loss:.2f}, kind {at.kind_loss:.2f}"
+        self._bar.update(self._task, completed=at.step, total=at.steps, description=losses)
 
 
 def _told(last: RoundRecord) -> str:

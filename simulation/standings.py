@@ -23,7 +23,8 @@ from rich.text import Text
 from model.checkpoint import write_durably
 from model.classifier import MODELS
 from model.emotions import EMOTIONS
-from model.settings import BUNDLED, RunSettings
+from model.examples import BUNDLES
+from model.settings import RunSettings
 from simulation.compare import (
     CENTRALISED,
     EXCEPTIONS,
@@ -270,7 +271,7 @@ class ComparisonProgress:
 def about_data(comparison: Comparison) -> str:
     settings = comparison.settings
     sizes = {f"{len(split.train.examples):,} training and {len(split.test.examples):,} test" for split in comparison.splits.values()}
-    held_out = "" if settings.test_data or settings.data == BUNDLED else ", and which fifth of the data is held out for the test"
+    held_out = "" if settings.test_data or settings.data in BUNDLES else ", and which fifth of the data is held out for the test"
     spread = "; ± is their sample standard deviation" if len(comparison.seeds) > 1 else ""
     seeds = ", ".join(map(str, comparison.seeds))
     return (

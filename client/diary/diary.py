@@ -245,6 +245,16 @@ class Diary:
             rows = database.execute("SELECT text, emotion FROM entries WHERE emotion IS NOT NULL AND teaches ORDER BY day, id").fetchall()
         return [Example(text, Emotion.named(emotion)) for text, emotion in rows]
 
+    def read_and_confirmed(self, limit: int) -> list[tuple[str, Emotion, Emotion]]:
+        """The newest entries that a model read and whose emotion the person named: text, the person's emotion, the model's."""
+        with self._file.reading() as database:
+            rows = database.execute(
+                "SELECT text, emotion, read_as FROM entries WHERE emotion IS NOT NULL AND read_as IS NOT NULL AND teaches "
+                "ORDER BY day DESC, id DESC LIMIT ?",
+                (limit,),
+            ).fetchall()
+        return [(text, Emotion.named(emotion), Emotion.named(read_as)) for text, emotion, read_as in rows]
+
     def count(self) -> int:
         """How many entries there are."""
         with self._file.reading() as database:

@@ -150,14 +150,31 @@ class Succession:
         return engine
 
     def _agreement(self, engine: Engine, manifest: Manifest) -> Agreement | None:
-        confirmed = self._home.diary.labelled()[-CONFIRMED:] if self.model else []
-        if not self.model or not confirmed:
+        """None without a model before this one, or without confirmed entries.
+
+        A model of another text step cannot be built here any more: then what it read stands in the diary, and is compared instead.
+        """
+        if self.model is None:
+            return self._agreement_with_kept_readings(engine, manifest)
+        confirmed = self._home.diary.labelled()[-CONFIRMED:]
+        if not confirmed:
             return None
         emotions = np.array([example.emotion.id for example in confirmed])
         after = _read_soundly(engine, texts(confirmed), manifest)
         before = _read_soundly(self.model.engine, texts(confirmed), self.model.adopted.manifest)
         shares = [float((rows.argmax(axis=1) == emotions).mean()) for rows in (before, after)]
         return Agreement(entries=len(confirmed), before=shares[0], after=shares[1])
+
+    def _agreement_with_kept_readings(self, engine: Engine, manifest: Manifest) -> Agreement | None:
+        if self._adoption.choice() is None:
+            return None
+        confirmed = self._home.diary.read_and_confirmed(CONFIRMED)
+        if not confirmed:
+            return None
+        named = np.array([named.id for _, named, _ in confirmed])
+        read = np.array([read.id for _, _, read in confirmed])
+        after = _read_soundly(engine, [text for text, *_ in confirmed], manifest).argmax(axis=1)
+        return Agreement(entries=len(confirmed), before=float((read == named).mean()), after=float((after == named).mean()))
 
     def _put_to_use(self, choice: Choice, weights: Weights, engine: Engine) -> Model:
         self._adoption.keep(choice, weights)

@@ -69,9 +69,9 @@ class Watched:
 
 
 def filled(root: Path) -> Home:
-    """A Home with emotion-v1 and two months of entries, some of them confirmed; read by nobody in particular."""
+    """A Home with emotion-v2 and two months of entries, some of them confirmed; read by nobody in particular."""
     home = Home.create(root, DevicePolicy())
-    with resources.as_file(resources.files("model") / "assets" / "emotion-v1") as folder:
+    with resources.as_file(resources.files("model") / "assets" / "emotion-v2") as folder:
         shutil.copytree(folder, home.checkpoints.root, dirs_exist_ok=True)
     digest = home.checkpoints.manifest(1).digest
     for past in range(60, 0, -1):

@@ -23,14 +23,14 @@ Opened = Callable[..., TestClient]
 
 def _installed(root: Path) -> Home:
     home = Home.create(root, DevicePolicy())
-    with resources.as_file(resources.files("model") / "assets" / "emotion-v1") as folder:
+    with resources.as_file(resources.files("model") / "assets" / "emotion-v2") as folder:
         shutil.copytree(folder, home.checkpoints.root, dirs_exist_ok=True)
     return home
 
 
 @pytest.fixture(scope="session")
 def installed() -> Callable[[Path], Home]:
-    """Make a Home with emotion-v1 at a place, as `healing client init` leaves it."""
+    """Make a Home with emotion-v2 at a place, as `healing client init` leaves it."""
     return _installed
 
 

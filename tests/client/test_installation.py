@@ -37,7 +37,7 @@ def test_body_and_first_model_are_the_bundled_ones_and_read_an_entry(home: Home)
     assert home.models is not None
     [bundle] = bundles()
     assert digests(home.models / "compact") == digests(bundle / "compact")
-    assert digests(home.checkpoints.root) == digests(bundle / "emotion-v1")
+    assert digests(home.checkpoints.root) == digests(bundle / "emotion-v2")
     assert len(installed.written) == 6
     assert installed.model.scores  # the manifest came over whole
     settings = RunSettings(model=installed.model.model, tuning=installed.model.tuning)
@@ -78,7 +78,7 @@ def test_bundled_weights_with_another_digest_are_refused_and_nothing_counts(
 ) -> None:
     [bundle] = bundles()
     shutil.copytree(bundle, tmp_path / "bundle")
-    weights = tmp_path / "bundle/emotion-v1/v000001/weights.safetensors"
+    weights = tmp_path / "bundle/emotion-v2/v000001/weights.safetensors"
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)

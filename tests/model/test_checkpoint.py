@@ -408,9 +408,9 @@ def test_a_folder_in_the_way_is_an_error_and_leaves_no_partial_file(tmp_path: Pa
 
 
 def test_version_1_of_the_global_model_is_bundled_and_reads_diaries_of_authors_it_has_not_met() -> None:
-    settings = RunSettings(privacy="none", start="emotion-v1")
+    settings = RunSettings(privacy="none", start="emotion-v2")
     classifier = tuned_classifier(settings)
-    store = CheckpointStore(find_checkpoints("emotion-v1"))
+    store = CheckpointStore(find_checkpoints("emotion-v2"))
     manifest = store.latest()
     assert manifest is not None
     assert (manifest.version, manifest.base_digest, manifest.tokenizer_digest) == (1, classifier.base_digest, classifier.tokenizer.digest)

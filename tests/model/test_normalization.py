@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.normalization import MARKS, OTHER_EMOJI, normalized
+from model.normalization import MARKS, OTHER_EMOJI, STARE, TEARS, has_korean, marks, normalized, spell_marks
 from model.tokenizer import Tokenizer, load_tokenizer
 
 # Signs, letters and marks of which the rules speak, emoji with all that belongs to them, and anything else. What joins
@@ -51,27 +51,31 @@ def kobert(shared_data: Path) -> Tokenizer:
 @pytest.mark.parametrize(
     ("text", "prepared"),
     [
-        ("싫어ㅠㅠㅠ!!!! 😭😭", "싫어 눈물 !! 눈물"),
-        ("아ㅠ", "아 눈물"),
-        ("ㅜㅜㅜㅜ", "눈물"),
-        ("ㅠ_ㅠ ㅠ.ㅠ ㅜㅡㅜ", "눈물 눈물 눈물"),
-        ("또 야근 ㅡㅡ", "또 야근 짜증"),
-        ("ㅡ_ㅡ;; -_- -.-", "짜증 ;; 짜증 짜증"),
+        ("싫어ㅠㅠㅠ!!!! 😭😭", "싫어 ㅠㅠ !! 😭"),
+        ("아ㅠ", "아 ㅠㅠ"),
+        ("ㅜㅜㅜㅜ", "ㅠㅠ"),
+        ("ㅠ_ㅠ ㅠ.ㅠ ㅜㅡㅜ", "ㅠㅠ ㅠㅠ ㅠㅠ"),
+        ("또 야근 ㅡㅡ", "또 야근 ㅡㅡ"),
+        ("ㅡ_ㅡ;; -_- -.-", "ㅡㅡ ;; ㅡㅡ ㅡㅡ"),
         ("하ㅡ", "하ㅡ"),
         ("ㅋㅋㅋㅋㅋㅋ ㅎㅎㅎ", "ㅋㅋ ㅎㅎ"),
         ("와아아아아", "와아아"),
         ("1000원 20000", "1000원 20000"),
         ("좋다.....", "좋다.."),
-        ("사랑해♡♥❤\ufe0f", "사랑해 사랑"),
-        ("👍🏽👍🏻 굿", "최고 굿"),
-        ("👨\u200d👩\u200d👧 여행", "그림 여행"),
-        ("🔥😀🔥😀", "최고 웃음"),
+        ("사랑해♡♥❤\ufe0f", "사랑해 ♡ ♥ ❤"),
+        ("👍🏽👍🏻 굿", "👍 굿"),
+        ("👨\u200d👩\u200d👧 여행", "👨 👩 👧 여행"),
+        ("🔥😀🔥😀", "🔥 😀"),
         ("1\ufe0f\u20e3번", "1번"),
         ("  두  칸\t과\n줄  ", "두 칸 과 줄"),
         (unicodedata.normalize("NFD", "각별한 하루"), "각별한 하루"),
         ("平安 Café", "平安 Café"),
         ("", ""),
         (" \u3000\n", ""),
+        ("행\u200b복\u200b했다", "행복했다"),
+        ("슬\u00ad퍼\ufeff", "슬퍼"),
+        ("\u200b\u3164\ufeff\u2800", ""),
+        ("\u1112\u1161\u11ab\u200b글", "한글"),
     ],
 )
 def test_examples(text: str, prepared: str) -> None:
@@ -79,9 +83,31 @@ def test_examples(text: str, prepared: str) -> None:
 
 
 @pytest.mark.parametrize(("word", "signs"), MARKS.items(), ids=ascii)
-def test_each_sign_becomes_its_word(word: str, signs: str) -> None:
+def test_each_sign_stays_and_is_spelled_as_its_word_where_it_is_unknown(word: str, signs: str) -> None:
     for sign in signs:
-        assert normalized(f"오늘{sign}끝") == f"오늘 {word} 끝"
+        assert normalized(f"오늘{sign}끝") == f"오늘 {sign} 끝"
+        assert spell_marks(f"오늘 {sign} 끝", known=[]) == f"오늘 {word} 끝"
+        assert spell_marks(f"오늘 {sign} 끝", known=[sign]) == f"오늘 {sign} 끝"
+
+
+def test_tears_and_stares_are_spelled_as_sounds() -> None:
+    assert spell_marks("힘들다 ㅠㅠ 또 ㅡㅡ 🦖", known=[]) == f"힘들다 흑흑 또 흥 {OTHER_EMOJI}"
+    assert spell_marks("힘들다 ㅠㅠ", known=marks()) == "힘들다 ㅠㅠ"
+    assert {TEARS, STARE} < set(marks())
+
+
+def test_every_invisible_character_of_unicode_is_removed() -> None:
+    """Format characters (Cf) but those that show: Arabic and Egyptian signs that enclose what follows; and the fillers, which are letters."""
+    shown = [*range(0x600, 0x606), 0x6DD, 0x70F, 0x890, 0x891, 0x8E2, 0x110BD, 0x110CD, *range(0x13430, 0x13440)]
+    unseen = [chr(code) for code in range(0x110000) if unicodedata.category(chr(code)) == "Cf" and code not in shown]
+    assert len(unseen) > 140
+    for character in [*unseen, *"\u115f\u1160\u3164\uffa0\u2800\u034f"]:
+        assert normalized(f"행{character}복") == "행복", ascii(character)
+
+
+@pytest.mark.parametrize(("text", "korean"), [("나", True), ("ok 나", True), ("ㅋㅋㅋ", False), ("ㅠㅠ", False), ("I feel terrible", False), ("", False)])
+def test_korean_is_a_syllable_and_no_mark(text: str, korean: bool) -> None:
+    assert has_korean(text) is korean
 
 
 def test_no_sign_stands_for_two_words() -> None:
@@ -89,9 +115,9 @@ def test_no_sign_stands_for_two_words() -> None:
     assert len(set(signs)) == len(signs)
 
 
-def test_an_emoji_that_is_not_listed_becomes_the_word_for_pictures() -> None:
+def test_an_emoji_that_is_not_listed_is_spelled_as_the_word_for_pictures() -> None:
     for sign in "🦖⛄🚀🏳🀄⌚":
-        assert normalized(f"오늘{sign}끝") == f"오늘 {OTHER_EMOJI} 끝"
+        assert spell_marks(normalized(f"오늘{sign}끝"), known=[]) == f"오늘 {OTHER_EMOJI} 끝"
 
 
 # laws
@@ -121,8 +147,17 @@ def test_nothing_but_a_digit_stands_three_times_in_a_row(text: str) -> None:
 
 @LAW
 @given(text=TEXTS)
-def test_no_tears_and_no_emoji_are_left(text: str) -> None:
-    assert not re.search(f"[ㅠㅜ{re.escape(''.join(MARKS.values()))}\U0001f300-\U0001faff\u2600-\u27bf]", normalized(text))
+def test_no_tears_and_no_emoji_are_left_where_none_is_known(text: str) -> None:
+    spelled = spell_marks(normalized(text), known=[])
+    assert not re.search(f"ㅠㅠ|[{re.escape(''.join(MARKS.values()))}\U0001f300-\U0001faff\u2600-\u27bf]", spelled)
+
+
+@LAW
+@given(text=TEXTS)
+def test_a_mark_stands_between_spaces_whatever_its_neighbours(text: str) -> None:
+    prepared = f" {normalized(text)} "
+    for mark in re.finditer("ㅠㅠ", prepared):
+        assert prepared[mark.start() - 1] == prepared[mark.end()] == " "
 
 
 @LAW
@@ -177,7 +212,8 @@ def test_kobert_knows_every_word_that_is_written_for_a_sign(kobert: Tokenizer) -
     words = [*MARKS, OTHER_EMOJI]
     assert [word for word, ids in zip(words, kobert.encode(words, max_tokens=16), strict=True) if 0 in ids] == []
     texts = [f"오늘{sign}" for signs in MARKS.values() for sign in [*signs, "ㅠㅠ", "ㅜ", "ㅡㅡ"]]
-    assert not any(0 in ids for ids in kobert.encode([normalized(text) for text in texts], max_tokens=16))
+    prepared = [spell_marks(normalized(text), kobert.marks) for text in texts]
+    assert not any(0 in ids for ids in kobert.encode(prepared, max_tokens=16))
 
 
 def test_fewer_kote_rows_have_an_unknown_token_for_kobert(kobert: Tokenizer, shared_data: Path) -> None:
@@ -190,4 +226,4 @@ def test_fewer_kote_rows_have_an_unknown_token_for_kobert(kobert: Tokenizer, sha
         return sum(0 in ids for ids in kobert.encode(prepared, max_tokens=1024)) / len(prepared)
 
     assert share(texts) == pytest.approx(0.231, abs=0.005)
-    assert share([normalized(text) for text in texts]) < 0.170  # what is left: single consonants, and syllables as in 걍, 잼
+    assert share([spell_marks(normalized(text), kobert.marks) for text in texts]) < 0.170  # what is left: single consonants, and syllables as in 걍, 잼
