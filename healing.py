@@ -46,6 +46,7 @@ def simulate(
     out: Annotated[Path | None, typer.Option(help="folder for the results instead of runs/<time>-<name>")] = None,
     resume: Annotated[Path | None, typer.Option(help="continue the run in this folder from its last round")] = None,
     engine: Annotated[str, typer.Option(help="inprocess, or ray (Flower's simulation engine, `flwr run`)")] = "inprocess",
+    reference: Annotated[bool, typer.Option(help="after a private run, run the same without privacy and say where that ends")] = True,
     **options: Any,
 ) -> None:
     """Run a federated simulation on Korean diary text and score the shared model after every round.
@@ -67,9 +68,13 @@ def simulate(
     show_start(console, prepared)
     with LiveProgress(console, prepared.settings) as progress:
         finished = run.run_experiment(prepared, folder, on_progress=progress.update)
+    beside = None
+    if reference and run.is_whole(finished) and finished.settings.privacy != "none" and engine == "inprocess":
+        with console.status("the same without privacy"):
+            beside = run.without_privacy(finished)
     if finished.rounds:
-        write_summary(finished)
-    show_end(console, finished)
+        write_summary(finished, without_privacy=beside)
+    show_end(console, finished, without_privacy=beside)
     if finished.interrupted:
         raise typer.Exit(130)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -110,6 +110,12 @@ class Home:
             raise
         except (ValueError, TypeError):
             raise Damaged(f"'{self._policy_path}' is damaged; write it anew from the defaults") from None
+
+    def change_policy(self, **choices: bool | float) -> DevicePolicy:
+        """What this device agrees to from now on; what is not named stays as it is."""
+        policy = replace(self.policy, **choices)
+        write_durably(self._policy_path, json.dumps(asdict(policy), indent=1).encode())
+        return policy
 
     @property
     def identity(self) -> Identity:

@@ -15,10 +15,10 @@ from enum import Enum
 from pathlib import Path
 
 from client.home import Home
-from model.checkpoint import CheckpointStore, Manifest, OtherTextStep, write_durably
+from model.checkpoint import FIRST_MODEL, CheckpointStore, Manifest, OtherTextStep, write_durably
 from model.refusal import Refusal
 
-BODY, FIRST_MODEL = "compact", "emotion-v2"
+BODY = "compact"
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,8 @@ from model.normalization import TEXT_STEP
 from model.refusal import Refusal
 from model.weights import Weights
 
+FIRST_MODEL = "emotion-v2"
+"""The bundled checkpoint: the global model that a new device reads with, and a run begins with."""
 FORMAT = 2
 """2: a manifest names the text step."""
 

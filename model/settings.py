@@ -53,7 +53,9 @@ class RunSettings:
         "which parameters are trained and travel: probe (the linear readings), head (and the pooler), top<k> (top2: two layers and the "
         "head), lora or full",
     )
-    start: str = _option("", "weights to start from: emotion-v2 (bundled), or a folder of checkpoints; empty: a new head")
+    start: str = _option(
+        "auto", "weights to start from: emotion-v2 (bundled), or a folder of checkpoints; empty: a new head; auto: emotion-v2 where it fits"
+    )
     dropout: float = _option(0.3, "dropout before the classifier and, where trained, inside the body")
     max_tokens: int = _option(128, "longest entry in tokens; what is longer is cut at the end")
 

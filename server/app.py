@@ -8,7 +8,7 @@ from pathlib import Path
 from flwr.app import ArrayRecord, Context, MetricRecord
 from flwr.serverapp import Grid, ServerApp
 
-from model.checkpoint import CheckpointStore
+from model.checkpoint import FIRST_MODEL, CheckpointStore
 from model.classifier import EmotionClassifier
 from model.hub import find_checkpoints
 from model.records import GlobalModel, arrays_of, weights_of
@@ -36,6 +36,8 @@ def main(grid: Grid, context: Context) -> None:
     if newest is not None:
         weights = journal.checkpoints.load(newest)
     evaluation = Evaluation(settings, classifier)
+    if newest is None:
+        journal.keep_start(evaluation.score(weights))
     strategy = build_strategy(
         settings, GlobalModel(weights, classifier.base_digest, classifier.tokenizer.digest), journal, rounds_done=done
     )
@@ -51,14 +53,15 @@ def main(grid: Grid, context: Context) -> None:
 
 
 def starting_weights(settings: RunSettings, classifier: EmotionClassifier) -> Weights:
-    """The weights of the newest checkpoint in ``settings.start``, or of the new head; :class:`Refusal` if they belong to another model."""
-    if not settings.start:
+    """The weights that ``settings.start`` names, or those of the new head; :class:`Refusal` if they belong to another model."""
+    name = start_of(settings, classifier)
+    if not name:
         return classifier.read()
-    folder = find_checkpoints(settings.start)
+    folder = find_checkpoints(name)
     store = CheckpointStore(folder)
     manifest = store.latest()
     if manifest is None:
-        raise Refusal(f"there is no checkpoint in '{folder}'; name the checkpoints/ folder of a run, or emotion-v2")
+        raise Refusal(f"there is no checkpoint in '{folder}'; name the checkpoints/ folder of a run, or {FIRST_MODEL}")
     for what, theirs, ours in (
         ("tuning", manifest.tuning, settings.tuning),
         ("base model", manifest.base_digest, classifier.base_digest),
@@ -67,6 +70,16 @@ def starting_weights(settings: RunSettings, classifier: EmotionClassifier) -> We
         if theirs != ours:
             raise Refusal(f"the checkpoint in '{folder}' has {what} {theirs[:12]} and this run has {ours[:12]}; make them the same")
     return store.load(manifest)
+
+
+def start_of(settings: RunSettings, classifier: EmotionClassifier) -> str:
+    """Which checkpoints a run begins with: the named ones; of ``auto``, the bundled model if it has the run's tuning and body, else none."""
+    if settings.start != "auto":
+        return settings.start
+    store = CheckpointStore(find_checkpoints(FIRST_MODEL))
+    bundled = store.latest() if store.versions() else None
+    fits = bundled and (bundled.tuning, bundled.base_digest) == (settings.tuning, classifier.base_digest)
+    return FIRST_MODEL if fits else ""
 
 
 def _run_folder(settings: RunSettings) -> Path:

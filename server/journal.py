@@ -54,6 +54,16 @@ class Journal:
         if not path.exists():
             write_durably(path, json.dumps(asdict(settings), indent=1, ensure_ascii=False).encode())
 
+    def keep_start(self, scores: Scores) -> None:
+        """Keep what the weights that the run begins with are worth on the test set, in ``start.json``."""
+        content = {"macro_f1": scores.macro_f1, "accuracy": scores.accuracy, "cross_entropy": finite_or_none(scores.cross_entropy)}
+        write_durably(self.folder / "start.json", json.dumps(content, indent=1).encode())
+
+    def start(self) -> float | None:
+        """The macro-F1 that the run began with; None for a run of an older program."""
+        path = self.folder / "start.json"
+        return float(json.loads(path.read_bytes())["macro_f1"]) if path.exists() else None
+
     @staticmethod
     def settings_of(folder: Path) -> RunSettings:
         """The settings of a run that was begun in ``folder``."""

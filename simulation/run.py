@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import shutil
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -14,13 +15,14 @@ from typing import Any
 from flwr.app import Context, Message, RecordDict
 
 from client.app import app as client_app
+from client.home import Home, virtual_home
 from model.examples import Corpus, test_examples, training_examples
 from model.refusal import Refusal
 from model.settings import RunSettings
 from model.tuning import tuned_classifier
 from privacy.plan import calibrated
 from server.app import app as server_app
-from server.app import starting_weights
+from server.app import start_of, starting_weights
 from server.journal import Journal, RoundRecord
 from server.strategies import require_allowed, require_size
 from simulation.flower_engine import run_on_flower
@@ -47,6 +49,8 @@ class Prepared:
     """Trained parameters, which are what travels."""
     pretrained: bool
     """False if the model's body is drawn at random and has read no Korean yet."""
+    started_from: str
+    """The checkpoints that the run begins with; empty for a new head."""
     engine: str
     resumed: bool = False
 
@@ -61,6 +65,8 @@ class Finished:
     rounds: tuple[RoundRecord, ...]
     epsilon: float
     interrupted: bool
+    started_from: str
+    """The checkpoints that the run began with; empty for a new head."""
 
 
 def prepare(settings: RunSettings, *, engine: str = "inprocess") -> Prepared:
@@ -81,7 +87,8 @@ def prepare(settings: RunSettings, *, engine: str = "inprocess") -> Prepared:
     classifier = tuned_classifier(settings)
     weights = starting_weights(settings, classifier)
     require_size(settings, weights.size)
-    return Prepared(settings, train, test, tuple(map(len, parts)), weights.size, classifier.pretrained, engine)
+    started_from = start_of(settings, classifier)
+    return Prepared(settings, train, test, tuple(map(len, parts)), weights.size, classifier.pretrained, started_from, engine)
 
 
 def resume(folder: Path, *, engine: str = "inprocess") -> Prepared:
@@ -135,7 +142,29 @@ def run_experiment(prepared: Prepared, folder: Path, *, on_progress: OnProgress 
             shutil.rmtree(people, ignore_errors=True)
     rounds = tuple(journal.rounds())
     epsilon = largest_epsilon(people, settings.clients) if rounds and settings.protects_entries else float("inf")
-    return Finished(settings, folder, people, rounds, epsilon, interrupted)
+    return Finished(settings, folder, people, rounds, epsilon, interrupted, prepared.started_from)
+
+
+def is_whole(finished: Finished) -> bool:
+    """Whether every round of the run was finished."""
+    return not finished.interrupted and len(finished.rounds) == finished.settings.rounds
+
+
+def without_privacy(finished: Finished) -> float:
+    """The macro-F1 at which the same federation ends without privacy: the same people, entries, start and rounds.
+
+    It runs in a temporary folder on copies of the people, since no virtual person whose entries are protected trains unprotected.
+    """
+    with tempfile.TemporaryDirectory(prefix="healing-") as place:
+        folder = Path(place) / "run"
+        people = people_folder(folder)
+        shutil.copytree(finished.people, people)
+        for number in range(finished.settings.clients):
+            Home(virtual_home(people, number)).change_policy(allow_unprotected=True)
+        settings = replace(finished.settings, privacy="none", out=str(folder), people=str(people))
+        journal = Journal(folder)
+        _run_in_process(settings, journal, lambda answered, journal: None)
+        return journal.rounds()[-1].macro_f1
 
 
 def _run_in_process(settings: RunSettings, journal: Journal, on_progress: OnProgress) -> None:

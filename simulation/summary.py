@@ -15,7 +15,7 @@ from model.emotions import EMOTIONS
 from model.settings import RunSettings
 from privacy.agreement import user_plan
 from privacy.plan import calibrated
-from server.journal import RoundRecord
+from server.journal import Journal, RoundRecord
 from simulation.run import Finished, Prepared
 
 
@@ -29,6 +29,7 @@ def show_start(console: Console, prepared: Prepared) -> None:
     console.print(
         f"[bold]model[/]     {settings.model}, tuning {settings.tuning}: {prepared.parameters:,} parameters are trained and travel"
     )
+    console.print(f"[bold]start[/]     {prepared.started_from or 'a new head'}")
     if not prepared.pretrained:
         console.print("          its body is not pretrained: it starts from chance, and under privacy it stays near it")
     console.print(f"[bold]privacy[/]   {privacy_line(settings)}")
@@ -66,7 +67,7 @@ def _entry_promise(settings: RunSettings) -> str:
     )
 
 
-def show_end(console: Console, finished: Finished) -> None:
+def show_end(console: Console, finished: Finished, *, without_privacy: float | None = None) -> None:
     """Rounds, confusion matrix, what was spent, where it lies, what to do next."""
     if not finished.rounds:
         console.print("stopped before the first round was finished; nothing was kept")
@@ -78,11 +79,11 @@ def show_end(console: Console, finished: Finished) -> None:
     done = len(finished.rounds)
     if finished.interrupted:
         console.print(f"stopped after round {done} of {finished.settings.rounds}; every finished round is kept")
-    for line in _closing_lines(finished):
+    for line in _closing_lines(finished, without_privacy):
         console.print(line, soft_wrap=True, highlight=False)
 
 
-def write_summary(finished: Finished) -> None:
+def write_summary(finished: Finished, *, without_privacy: float | None = None) -> None:
     """``summary.md`` in the run's folder."""
     settings, last = finished.settings, finished.rounds[-1]
     header = (
@@ -97,7 +98,7 @@ def write_summary(finished: Finished) -> None:
         "",
         f"- model {settings.model}, tuning {settings.tuning}; data {settings.data}; {settings.clients} clients",
         f"- privacy: {privacy_line(settings)}",
-        *(f"- {line}" for line in _closing_lines(finished)),
+        *(f"- {line}" for line in _closing_lines(finished, without_privacy)),
         "",
         header + rows,
     ]
@@ -138,8 +139,8 @@ def _confusion_table(scores: dict[str, Any]) -> Table:
     return table
 
 
-def _closing_lines(finished: Finished) -> list[str]:
-    lines = []
+def _closing_lines(finished: Finished, without_privacy: float | None) -> list[str]:
+    lines = [_course(finished, without_privacy)]
     declined: Counter[str] = sum((Counter(record.declined) for record in finished.rounds), Counter())
     refused = [(record.round, node, reason) for record in finished.rounds for node, reason in record.refused.items()]
     if finished.settings.protects_people:
@@ -164,6 +165,15 @@ def _closing_lines(finished: Finished) -> list[str]:
     else:
         lines.append("next: compare with --privacy none, or bring your own text with --data FILE (healing simulate --help)")
     return lines
+
+
+def _course(finished: Finished, without_privacy: float | None) -> str:
+    """Where the run began, where it ended, and where it would have ended without privacy."""
+    start, end = Journal(finished.folder).start(), finished.rounds[-1].macro_f1
+    began = f"began at {start:.3f} ({finished.started_from or 'a new head'}), " if start is not None else ""
+    private = " under privacy" if finished.settings.protects_entries or finished.settings.protects_people else ""
+    beside = f", the same without privacy at {without_privacy:.3f}" if without_privacy is not None else ""
+    return f"macro-F1: {began}ended{private} at {end:.3f}{beside}"
 
 
 def _scores(finished: Finished) -> dict[str, Any] | None:
