@@ -130,7 +130,7 @@ class EmotionClassifier(nn.Module):
         return [[torch.tensor(ids) for ids in of_text] for of_text in windows]
 
     @torch.no_grad()
-    def lower(self, entries: Sequence[Tensor], *, batch_size: int = 64) -> list[Tensor]:
+    def lower(self, entries: Sequence[Tensor], *, batch_size: int = 16) -> list[Tensor]:
         """The frozen trunk's output for each entry of token ids: (S, H), (1, H) past the pool, or the ids if nothing is frozen.
 
         Entries are run in order of length, so that little is spent on padding.
@@ -295,7 +295,12 @@ class Kinds(nn.Module):
     def __init__(self, width: int, features: int) -> None:
         super().__init__()
         self.width = width
-        for name, shape in (("pooler", (width, width)), ("shift", (width,)), ("weight", (len(KINDS), width + features)), ("bias", (len(KINDS),))):
+        for name, shape in (
+            ("pooler", (width, width)),
+            ("shift", (width,)),
+            ("weight", (len(KINDS), width + features)),
+            ("bias", (len(KINDS),)),
+        ):
             self.register_buffer(name, torch.zeros(shape))
         self.pooler: Tensor
         self.shift: Tensor
@@ -464,7 +469,9 @@ def _load(body: PreTrainedModel, blocks: dict[str, nn.Module], folder: Path) -> 
     tensors = read_tensors(weights)
     for prefix, module in (("lexical.", blocks["pool"].lexical), ("kinds.", blocks.get("kinds"))):
         if isinstance(module, nn.Module):
-            _load_frozen(module, {name.removeprefix(prefix): tensors.pop(name) for name in list(tensors) if name.startswith(prefix)}, folder)
+            _load_frozen(
+                module, {name.removeprefix(prefix): tensors.pop(name) for name in list(tensors) if name.startswith(prefix)}, folder
+            )
     return _load_body(body, tensors, folder)
 
 

@@ -39,6 +39,7 @@ from model.normalization import TEXT_STEP, normalized
 from model.refusal import Refusal
 from model.tokenizer import Tokenizer
 
+
 @dataclass(frozen=True, kw_only=True)
 class EmotionRow:
     """One sentence and the targets that it has. ``weight`` scales the loss of its emotion and kind."""

@@ -4,7 +4,7 @@ A small body averages plain words away: on diaries a linear model over character
 either. So the bundled model's head also reads this vector (wide and deep: Cheng et al. 2016). It is computed from the token ids:
 
 1. n-grams of one to four characters within a word and its edges, each in one of ``buckets`` places (Weinberger et al. 2009,
-   arXiv 0902.2206);
+   arXiv 0902.2206). A negation belongs to its word, as in Pang et al. 2002: 안 행복하다 and 행복하지 않다 are one word each;
 2. a place counts (1 + log count) x its rarity, log((1 + N) / (1 + n)) + 1 for a place that n of N texts hold (TF-IDF, as scikit-learn has it);
 3. the vector is scaled to length 1 and multiplied by a frozen matrix (buckets, features), learned with labels when the model was made
    (:mod:`model.lexical_training`).
@@ -23,8 +23,10 @@ from torch import Tensor, nn
 
 from model.tokenizer import Tokenizer
 
-LEXICAL_VERSION = "ngrams-3"
+LEXICAL_VERSION = "ngrams-4"
 """Goes into the digest of every base that reads so: change it with the rules below."""
+NOT_BEFORE, NOT_BEHIND = ("안", "못"), "않"
+"""Words that negate the one behind them, and how the word begins that negates the one before it."""
 LONGEST = 4
 """Characters in the longest n-gram."""
 SPACE = np.uint64(ord(" "))
@@ -80,7 +82,7 @@ def _spelling(pieces: Sequence[str]) -> Codes:
 
 def _closed_up(spelled: Codes) -> Codes:
     """Characters of each row (B, S, L) without the gaps, a space before and behind them: (B, T), 0 where a row has ended."""
-    rows = spelled.reshape(len(spelled), -1)
+    rows = _with_negations_joined(_without_gaps(spelled.reshape(len(spelled), -1)))
     counts = (rows > 0).sum(axis=1)
     closed = np.zeros((len(rows), max(counts.max() + 2, LONGEST)), dtype=np.uint64)
     at = np.arange(closed.shape[1])
@@ -88,6 +90,22 @@ def _closed_up(spelled: Codes) -> Codes:
     closed[np.arange(len(rows)), counts + 1] = SPACE
     closed[:, 0] = SPACE
     return closed
+
+
+def _without_gaps(rows: Codes) -> Codes:
+    """Each row's characters moved to its front, zeros behind them."""
+    order = np.argsort(rows == 0, axis=1, kind="stable")
+    return np.take_along_axis(rows, order, axis=1)
+
+
+def _with_negations_joined(rows: Codes) -> Codes:
+    """Zeros for the spaces between a negation and its word."""
+    edge = np.zeros((len(rows), 2), dtype=np.uint64)
+    around = np.concatenate([edge, rows, edge[:, :1]], axis=1)
+    two_before, before, behind = around[:, :-3], around[:, 1:-2], around[:, 3:]
+    alone = np.isin(before, [np.uint64(ord(word)) for word in NOT_BEFORE]) & ((two_before == SPACE) | (two_before == 0))
+    joined = (rows == SPACE) & (alone | (behind == np.uint64(ord(NOT_BEHIND))))
+    return np.where(joined, np.uint64(0), rows)
 
 
 def _ngrams(characters: Codes, length: int) -> tuple[Codes, Places]:

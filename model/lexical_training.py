@@ -19,6 +19,11 @@ from model.lexical import Lexical
 from model.refusal import Refusal
 
 
+SPREAD = 3.0
+"""By how much the logits are multiplied: a head's first steps are as large for every weight, and the few features of the words must not be
+learned later than the many of the pooled state."""
+
+
 @dataclass(frozen=True)
 class Regression:
     """One regression's rows: which of the texts, their classes 0, 1, ... and what each row weighs."""
@@ -56,7 +61,7 @@ def learn_projection(lexical: Lexical, ids: Sequence[Tensor], regressions: Seque
         learned.append(_one_row_a_class(fitted.coef_))
     with torch.no_grad():
         lexical.rarity.copy_(torch.from_numpy(rarity))
-        lexical.projection.copy_(torch.from_numpy(np.concatenate(learned).T))
+        lexical.projection.copy_(torch.from_numpy(SPREAD * np.concatenate(learned).T))
 
 
 def _one_row_a_class(coefficients: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

@@ -67,7 +67,10 @@ def make_body(making: Making) -> Path:
     """Make the model folder ``out / "compact"``: config.json, tokenizer.json and model.safetensors in eight bits."""
     tested = tested_texts(making.data)
     broad, comments, written = broad_rows(making.data, reviews=REVIEWS), comment_rows(making.data), written_rows("body")
-    kept = {name: [row for row in rows if row.text not in tested] for name, rows in (("broad", broad), ("comments", comments), ("written", written))}
+    kept = {
+        name: [row for row in rows if row.text not in tested]
+        for name, rows in (("broad", broad), ("comments", comments), ("written", written))
+    }
     left_out = len(broad) + len(comments) + len(written) - sum(map(len, kept.values()))
     counted = ", ".join(f"{name} {len(rows):,}" for name, rows in kept.items())
     making.on_stage(f"rows: {counted}; {left_out:,} left out, since they stand in a test or nearly so")
@@ -99,7 +102,9 @@ def _trained(making: Making, step: str, body: Path, rows: Sequence[EmotionRow], 
         return folder
     making.on_stage(f"{step}: {len(rows):,} rows, {settings.epochs} epochs")
     train_emotion(body, load_tokenizer(body, pad_id=1), rows, folder, settings, on_progress=making.on_progress)
-    state = {name.removeprefix("model:"): value for name, value in load_file(str(folder / "state.safetensors")).items() if name[:6] == "model:"}
+    state = {
+        name.removeprefix("model:"): value for name, value in load_file(str(folder / "state.safetensors")).items() if name[:6] == "model:"
+    }
     for name in ("config.json", "tokenizer.json"):
         write_durably(folder / name, (body / name).read_bytes())
     write_durably(folder / "outputs.safetensors", save_tensors({name: value for name, value in state.items() if name[:8] == "outputs."}))

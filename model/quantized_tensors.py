@@ -26,7 +26,7 @@ def quantize_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
             continue
         scale = tensor.float().abs().amax(dim=1) / LARGEST
         safe = torch.where(scale > 0, scale, torch.ones_like(scale))
-        stored[name + WHOLE] = (tensor / safe[:, None]).round().clamp(-LARGEST, LARGEST).to(torch.int8)
+        stored[name + WHOLE] = (tensor / safe[:, None]).round().clamp(-LARGEST, LARGEST).to(torch.int8).contiguous()
         stored[name + SCALE] = scale
     return stored
 

@@ -61,7 +61,8 @@ class RunSettings:
 
     # from what
     data: str = _option(
-        BUNDLED, "training data: samples or written (bundled texts), a TSV, CSV, JSONL or Parquet file, a hub id, or several of these with commas"
+        BUNDLED,
+        "training data: samples or written (bundled texts), a TSV, CSV, JSONL or Parquet file, a hub id, or several of these with commas",
     )
     test_data: str = _option("", "test data; empty: the bundled test authors, or a fifth held out of --data")
     data_format: str = _option(

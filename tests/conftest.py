@@ -2,17 +2,65 @@
 
 from __future__ import annotations
 
+import atexit
+import json
 import os
+import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
+from transformers import BertConfig, BertModel
 
+from model.checkpoint import FIRST_MODEL, CheckpointStore
+from model.classifier import build_classifier
 from model.emotions import EMOTIONS
 from model.examples import Example
+from model.quantized_tensors import quantize_tensors
 from model.settings import RunSettings
+from model.tuning import tune
 
+ASSETS = Path(__file__).resolve().parents[1] / "model" / "assets"
+
+
+def _small_bundle() -> Path:
+    """The bundle that most tests use: the bundled model's tokenizer and every part of it, on four narrow layers that were drawn.
+
+    Its checkpoint is drawn too, so it reads nothing truly; tests of what the real model reads name :data:`ASSETS`.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="healing-bundle-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    compact = folder / "compact"
+    compact.mkdir()
+    shutil.copy(ASSETS / "compact" / "tokenizer.json", compact)
+    config = json.loads((ASSETS / "compact" / "config.json").read_text(encoding="utf-8"))
+    config |= {
+        "hidden_size": 64,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "intermediate_size": 128,
+        "max_position_embeddings": 256,
+    }
+    config |= {"lexical_buckets": 2048, "lexical_features": 8}
+    (compact / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(17)
+        tensors = dict(BertModel(BertConfig.from_dict(config | {"initializer_range": 0.1})).state_dict())
+        tensors |= {"lexical.rarity": torch.ones(2048), "lexical.projection": torch.randn(2048, 8)}
+        tensors |= {"kinds.pooler": tensors["pooler.dense.weight"].clone(), "kinds.shift": torch.zeros(64)}
+        tensors |= {"kinds.weight": torch.randn(3, 72) * 0.1, "kinds.bias": torch.tensor([2.0, 0.0, 0.0])}
+    save_file(quantize_tensors(tensors), str(compact / "model.safetensors"))
+    classifier = build_classifier("compact", compact, dropout=0.3, seed=7)
+    probe = tune(classifier, "probe", seed=7)
+    what = {"base_digest": probe.base_digest, "tokenizer_digest": probe.tokenizer.digest}
+    CheckpointStore(folder / FIRST_MODEL).publish(probe.read(), model="compact", tuning="probe", round=1, **what)
+    return folder
+
+
+os.environ["HEALING_MODELS"] = str(_small_bundle())
 os.environ["OMP_NUM_THREADS"] = "1"  # for what tests start: two cores shared by threads that spin are slower than one
 torch.set_num_threads(1)
 

@@ -10,7 +10,6 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import date, timedelta
-from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,9 @@ import pytest
 from client.api.access import Access
 from client.home import DevicePolicy, Home
 from client.reading.reading import Reading
+from model.checkpoint import FIRST_MODEL
 from model.emotions import EMOTIONS
+from model.hub import find_checkpoints
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="the extra `dev` brings playwright")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -71,8 +72,7 @@ class Watched:
 def filled(root: Path) -> Home:
     """A Home with emotion-v2 and two months of entries, some of them confirmed; read by nobody in particular."""
     home = Home.create(root, DevicePolicy())
-    with resources.as_file(resources.files("model") / "assets" / "emotion-v2") as folder:
-        shutil.copytree(folder, home.checkpoints.root, dirs_exist_ok=True)
+    shutil.copytree(find_checkpoints(FIRST_MODEL), home.checkpoints.root, dirs_exist_ok=True)
     digest = home.checkpoints.manifest(1).digest
     for past in range(60, 0, -1):
         if past % 7 in (0, 3):

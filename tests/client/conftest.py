@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,8 @@ from client.api.api import create_app
 from client.home import DevicePolicy, Home
 from client.music.playlist import bundled_songs
 from client.reading.reader import EmotionReader
+from model.checkpoint import FIRST_MODEL
+from model.hub import find_checkpoints
 
 TOKEN = "test-token-0123456789"  # noqa: S105
 ORIGIN = "http://127.0.0.1:8000"
@@ -23,8 +24,7 @@ Opened = Callable[..., TestClient]
 
 def _installed(root: Path) -> Home:
     home = Home.create(root, DevicePolicy())
-    with resources.as_file(resources.files("model") / "assets" / "emotion-v2") as folder:
-        shutil.copytree(folder, home.checkpoints.root, dirs_exist_ok=True)
+    shutil.copytree(find_checkpoints(FIRST_MODEL), home.checkpoints.root, dirs_exist_ok=True)
     return home
 
 

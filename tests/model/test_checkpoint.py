@@ -19,13 +19,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from model.checkpoint import CheckpointStore, Manifest, write_durably
-from model.examples import bundled_diaries
-from model.hub import find_checkpoints
 from model.normalization import TEXT_STEP
 from model.refusal import Refusal
-from model.settings import RunSettings
-from model.training import labelled_entries
-from model.tuning import tuned_classifier
 from model.weights import Weights
 
 ROOT = Path(__file__).parents[2]
@@ -405,15 +400,3 @@ def test_a_folder_in_the_way_is_an_error_and_leaves_no_partial_file(tmp_path: Pa
     with pytest.raises(OSError, match="file"):
         write_durably(tmp_path / "file", b"content")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
-
-
-def test_version_1_of_the_global_model_is_bundled_and_reads_diaries_of_authors_it_has_not_met() -> None:
-    settings = RunSettings(privacy="none", start="emotion-v2")
-    classifier = tuned_classifier(settings)
-    store = CheckpointStore(find_checkpoints("emotion-v2"))
-    manifest = store.latest()
-    assert manifest is not None
-    assert (manifest.version, manifest.base_digest, manifest.tokenizer_digest) == (1, classifier.base_digest, classifier.tokenizer.digest)
-    classifier.write(store.load(manifest))
-    test = labelled_entries(classifier, bundled_diaries()[1].examples, settings)
-    assert classifier.score(test.rows, test.labels).macro_f1 == pytest.approx(0.801, abs=0.01)  # as its card says

@@ -23,7 +23,7 @@ from model.settings import RunSettings
 from model.tuning import tune, tuned_classifier
 from model.weights import Weights
 
-ASSETS = Path(__file__).parents[2] / "model/assets"
+ASSETS = find_model("compact").parent
 TEXTS = [
     "좋다",
     "버스를 놓쳐서 한참을 걸었는데 길가에 핀 꽃이 예뻐서 괜찮았다",

@@ -92,7 +92,9 @@ def test_a_typed_special_token_is_not_one() -> None:
     assert [tokenizer.id_to_token(id) for id in range(5)] == ["[UNK]", "[PAD]", "[CLS]", "[SEP]", "[MASK]"]
 
 
-@pytest.mark.parametrize("damage", [lambda content: content[:200], lambda content: b"GGUF" + content[4:], lambda content: content[:-100], lambda content: b""])
+@pytest.mark.parametrize(
+    "damage", [lambda content: content[:200], lambda content: b"GGUF" + content[4:], lambda content: content[:-100], lambda content: b""]
+)
 def test_another_file_and_a_cut_one_are_refused_with_the_next_move(tmp_path: Path, tensors: dict[str, np.ndarray], damage: object) -> None:
     path = written(tmp_path / "e5.bin", tensors)
     path.write_bytes(damage(path.read_bytes()))  # type: ignore[operator]

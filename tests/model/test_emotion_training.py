@@ -23,10 +23,11 @@ from model.emotion_training import (
     targets_of,
     train_emotion,
 )
+from model.hub import find_model
 from model.refusal import Refusal
 from model.tokenizer import load_tokenizer
 
-COMPACT = Path(__file__).parents[2] / "model/assets/compact"
+COMPACT = find_model("compact")
 ROWS = [
     EmotionRow(text=f"{text} {number}", emotion=emotion, kind=kind, kote=labels)
     for number in range(6)
@@ -46,7 +47,13 @@ def body(tmp_path: Path) -> Path:
     rules = json.loads((COMPACT / "tokenizer.json").read_text(encoding="utf-8"))
     size = len(rules["model"]["vocab"])
     config = BertConfig(
-        vocab_size=size, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=24, max_position_embeddings=64, pad_token_id=1
+        vocab_size=size,
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=24,
+        max_position_embeddings=64,
+        pad_token_id=1,
     )
     torch.manual_seed(1)
     save_file(dict(BertModel(config, add_pooling_layer=False).state_dict()), str(folder / "model.safetensors"))

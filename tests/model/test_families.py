@@ -24,9 +24,10 @@ from transformers import (
 )
 
 from model.classifier import build_classifier
+from model.hub import find_model
 from model.refusal import Refusal
 
-COMPACT = Path(__file__).parents[2] / "model/assets/compact"
+COMPACT = find_model("compact")
 TEXTS = ["오늘은 정말 좋았다", "친구랑 싸웠다 너무 화가 난다 진짜", "끝"]
 FULL: dict[str, tuple[type[PreTrainedModel], PretrainedConfig]] = {
     "KoELECTRA-small": (
@@ -38,7 +39,10 @@ FULL: dict[str, tuple[type[PreTrainedModel], PretrainedConfig]] = {
         ElectraConfig(vocab_size=8000, embedding_size=768, hidden_size=768, num_attention_heads=12, intermediate_size=3072, pad_token_id=0),
     ),
     "KLUE-RoBERTa-base": (RobertaModel, RobertaConfig(vocab_size=8000, type_vocab_size=1, max_position_embeddings=514, pad_token_id=1)),
-    "XLM-RoBERTa": (XLMRobertaModel, XLMRobertaConfig(vocab_size=8000, type_vocab_size=1, num_hidden_layers=4, max_position_embeddings=514)),
+    "XLM-RoBERTa": (
+        XLMRobertaModel,
+        XLMRobertaConfig(vocab_size=8000, type_vocab_size=1, num_hidden_layers=4, max_position_embeddings=514),
+    ),
 }
 
 
@@ -78,7 +82,13 @@ def test_a_full_size_body_gives_transformers_own_states_and_logits(name: str, tm
 def test_the_last_position_of_a_roberta_body_is_used_and_no_later_one(tmp_path: Path) -> None:
     torch.manual_seed(3)
     config = RobertaConfig(
-        vocab_size=8000, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, max_position_embeddings=40, pad_token_id=1
+        vocab_size=8000,
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        max_position_embeddings=40,
+        pad_token_id=1,
     )
     classifier = build_classifier("some", folder_of(tmp_path / "body", RobertaModel(config)), dropout=0.0, seed=1)
     assert classifier.positions == 38
@@ -114,7 +124,10 @@ def test_a_family_that_is_not_known_names_those_that_are(tmp_path: Path) -> None
 
 
 def test_an_electra_body_with_other_weights_than_its_config_is_refused(tmp_path: Path) -> None:
-    kind, config = ElectraModel, ElectraConfig(vocab_size=8000, embedding_size=8, hidden_size=16, num_hidden_layers=1, num_attention_heads=2)
+    kind, config = (
+        ElectraModel,
+        ElectraConfig(vocab_size=8000, embedding_size=8, hidden_size=16, num_hidden_layers=1, num_attention_heads=2),
+    )
     folder = folder_of(tmp_path / "body", kind(config))
     values = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(values | {"embedding_size": 16}))

@@ -18,15 +18,16 @@ from hypothesis import strategies as st
 from model.classifier import EmotionClassifier, build_classifier
 from model.emotions import EMOTIONS
 from model.examples import bundled_diaries
+from model.hub import find_model
 from model.lexical import Lexical
-from model.lexical_training import Regression, learn_projection
+from model.lexical_training import SPREAD, Regression, learn_projection
 from model.normalization import normalized
 from model.refusal import Refusal
 from model.settings import RunSettings
 from model.tokenizer import Tokenizer, load_tokenizer
 from model.tuning import tuned_classifier
 
-COMPACT = Path(__file__).parents[2] / "model/assets/compact"
+COMPACT = find_model("compact")
 WORD = (1 << 64) - 1
 BUCKETS = 512
 
@@ -60,9 +61,20 @@ def vectors(texts: list[str], *, more: int = 0) -> np.ndarray:
 
 def ngrams(text: str) -> Counter[str]:
     """Of every word with its edges, all n-grams of one to four characters but the edge alone."""
-    words = [f" {word} " for word in text.split()]
+    words = [f" {word} " for word in joined(text.split())]
     grams = (word[at : at + n] for word in words for n in (1, 2, 3, 4) for at in range(len(word) - n + 1))
     return Counter(gram for gram in grams if gram.strip())
+
+
+def joined(words: list[str]) -> list[str]:
+    """A negation and its word as one."""
+    together: list[str] = []
+    for word in words:
+        if together and (together[-1] in ("안", "못") or word.startswith("않")):
+            together[-1] += word
+        else:
+            together.append(word)
+    return together
 
 
 def mixed(value: int) -> int:
@@ -95,7 +107,7 @@ def spelled(text: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "text", ["오늘은 정말 행복한 하루였다", "ㅠㅠ 왜 나만… 아니 진짜??", "I felt OK", "나", "가나다라마바사 가나다 가나", "㐀㐁 뷁"]
+    "text", ["오늘은 정말 행복한 하루였다", "ㅠㅠ 왜 나만… 아니 진짜??", "I felt OK", "나", "가나다라마바사 가나다 가나", "㐀㐁 뷁", "안 행복하다", "하나도 안 무섭고 못 참지 않아", "않아 안", "미안 해"]
 )
 def test_the_features_are_what_a_slow_loop_over_the_words_counts(text: str) -> None:
     assert vectors([text])[0] == pytest.approx(slowly(spelled(text)), abs=1e-5)
@@ -125,11 +137,11 @@ def test_learned_features_are_the_logits_of_scikit_learn_over_its_own_tf_idf() -
     made = Lexical(tokenizer(), 2**20, len(EMOTIONS))
     learn_projection(made, ids, [Regression(range(len(texts)), classes, [1.0] * len(texts), strength=1.0)])
     theirs = TfidfVectorizer(analyzer="char_wb", ngram_range=(1, 4), sublinear_tf=True, lowercase=False)
-    spelt = ["".join(tokenizer().pieces()[id] for id in row[1:-1]).replace("▁", " ").strip() for row in ids]
+    spelt = [" ".join(joined("".join(tokenizer().pieces()[id] for id in row[1:-1]).replace("▁", " ").split())) for row in ids]
     counted = theirs.fit_transform(spelt)
     keep = np.array([name.strip() != "" for name in theirs.get_feature_names_out()])
     fitted = LogisticRegression(C=1.0, max_iter=500).fit(counted, classes)
-    expected = counted @ fitted.coef_.T
+    expected = SPREAD * counted @ fitted.coef_.T
     found = np.asarray(made(*padded([row.tolist() for row in ids])))
     assert keep.any()
     assert np.corrcoef(found.ravel(), expected.ravel())[0, 1] > 0.99

@@ -105,7 +105,9 @@ def test_every_invisible_character_of_unicode_is_removed() -> None:
         assert normalized(f"행{character}복") == "행복", ascii(character)
 
 
-@pytest.mark.parametrize(("text", "korean"), [("나", True), ("ok 나", True), ("ㅋㅋㅋ", False), ("ㅠㅠ", False), ("I feel terrible", False), ("", False)])
+@pytest.mark.parametrize(
+    ("text", "korean"), [("나", True), ("ok 나", True), ("ㅋㅋㅋ", False), ("ㅠㅠ", False), ("I feel terrible", False), ("", False)]
+)
 def test_korean_is_a_syllable_and_no_mark(text: str, korean: bool) -> None:
     assert has_korean(text) is korean
 
@@ -226,4 +228,6 @@ def test_fewer_kote_rows_have_an_unknown_token_for_kobert(kobert: Tokenizer, sha
         return sum(0 in ids for ids in kobert.encode(prepared, max_tokens=1024)) / len(prepared)
 
     assert share(texts) == pytest.approx(0.231, abs=0.005)
-    assert share([spell_marks(normalized(text), kobert.marks) for text in texts]) < 0.170  # what is left: single consonants, and syllables as in 걍, 잼
+    assert (
+        share([spell_marks(normalized(text), kobert.marks) for text in texts]) < 0.170
+    )  # what is left: single consonants, and syllables as in 걍, 잼

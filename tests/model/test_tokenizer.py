@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer as FastTokenizer
 from transformers import BertTokenizerFast
 
+from model.hub import find_model
 from model.normalization import normalized
 from model.refusal import Refusal
 from model.tokenizer import Tokenizer, load_tokenizer
 
-COMPACT = Path(__file__).parents[2] / "model/assets/compact"
+COMPACT = find_model("compact")
 SPECIAL = ["[UNK]", "[PAD]", "[CLS]", "[SEP]", "[MASK]"]
 
 Rules = dict[str, Any]

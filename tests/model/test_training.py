@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,12 +15,13 @@ from sklearn.utils.class_weight import compute_class_weight  # type: ignore[impo
 from torch import Tensor
 
 from model.classifier import EmotionClassifier
+from model.hub import find_model
 from model.settings import RunSettings
 from model.training import Entries, MeanGradient, balanced_weights, local_generator, shuffled_epochs, train, train_plainly
 from model.tuning import tuned_classifier
 from model.weights import Weights
 
-COMPACT = Path(__file__).parents[2] / "model/assets/compact"
+COMPACT = find_model("compact")
 TEXTS = [
     f"{number}번째 날, {word}" for number, word in enumerate(["웃었다", "울었다", "소리쳤다", "떨었다", "쉬었다", "걸었다 또 걸었다"] * 3)
 ]

@@ -15,12 +15,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from model.classifier import Chain, EmotionClassifier, build_classifier
+from model.hub import find_model
 from model.refusal import Refusal
 from model.settings import RunSettings
 from model.training import Entries, shuffled_epochs, train, train_plainly
 from model.tuning import LowRank, TrunkCache, tune, tuned_classifier
 
-COMPACT = Path(__file__).parents[2] / "model/assets/compact"
+COMPACT = find_model("compact")
 TEXTS = [
     "좋다",
     "버스를 놓쳐서 한참을 걸었는데 길가에 핀 꽃이 예뻤다",

@@ -16,6 +16,7 @@ import pytest
 import torch
 from transformers import BertConfig, BertForSequenceClassification
 
+from model.hub import find_model
 from model.settings import RunSettings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,7 +53,7 @@ def body(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
         BertForSequenceClassification(config).save_pretrained(folder)
-    rules = json.loads((ROOT / "model/assets/compact/tokenizer.json").read_text(encoding="utf-8"))
+    rules = json.loads((find_model("compact") / "tokenizer.json").read_text(encoding="utf-8"))
     rules["model"]["vocab"] = rules["model"]["vocab"][:400]
     (folder / "tokenizer.json").write_text(json.dumps(rules), encoding="utf-8")
     return folder

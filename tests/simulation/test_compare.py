@@ -30,6 +30,7 @@ from model.checkpoint import CheckpointStore
 from model.emotions import EMOTIONS
 from model.examples import Example, training_examples
 from model.examples import test_examples as held_out_examples
+from model.hub import find_model
 from model.normalization import normalized
 from model.refusal import Refusal
 from model.settings import RunSettings
@@ -359,7 +360,7 @@ def test_a_bundled_model_without_its_weights_is_left_out_with_the_command_that_m
 ) -> None:
     words: dict[str, Any] = {"models": "compact,lstm,tfidf", "seeds": 1, "only": "centralised"}
     assert [one.model for one in prepare_comparison(shared(), **words).contestants] == ["compact", "lstm", "tfidf"]
-    if (ROOT / "model/assets/compact/model.safetensors").exists():
+    if (find_model("compact") / "model.safetensors").exists():
         monkeypatch.setattr("simulation.compare.bundles", lambda: [bundle.parent])  # the repository's own would step in
     (bundle / "model.safetensors").unlink()
     left_out = prepare_comparison(shared(), **words).left_out

@@ -26,13 +26,14 @@ from client.reading.windows import read_whole
 from model.checkpoint import Manifest
 from model.classifier import EmotionClassifier, Layer
 from model.examples import bundled_diaries, read_examples, texts
+from model.hub import find_model
 from model.refusal import Refusal
 from model.settings import RunSettings
 from model.tuning import tuned_classifier, tuned_outline
 from model.weights import Weights
 
 TEXTS = ["오늘은 정말 즐거웠다", "왜 자꾸 눈물이 나는지 모르겠다 ㅠㅠ", "", "또 나한테만 뭐라고 한다. 참을 만큼 참았는데 더는 못 참겠다!!"]
-COMPACT = Path(__file__).parents[3] / "model" / "assets" / "compact"
+COMPACT = find_model("compact")
 
 Publish = Callable[..., Manifest]
 Shaken = Callable[[Weights, int, float], Weights]
