@@ -62,7 +62,7 @@ def test_other_weights_in_the_body_s_folder_are_refused_by_resume(begun: RunSett
     config = BertConfig.from_dict(json.loads((tmp_path / "body" / "config.json").read_text()))
     torch.manual_seed(99)
     BertForSequenceClassification(config).save_pretrained(tmp_path / "body")
-    with pytest.raises(Refusal, match="the model's body of .* are no longer those"):
+    with pytest.raises(Refusal, match=r"the model's body of .* are no longer those"):
         run_experiment(resume(run), run)
     assert rounds(run) == done
 
