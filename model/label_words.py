@@ -116,8 +116,8 @@ def _ways_out(counts: Mapping[str, int]) -> list[str]:
     ways = []
     if synonyms:
         ways.append(f"usual words are taken by --label-map {','.join(f'{label}={SYNONYMS[label].ko}' for label in synonyms)}")
-    if numbers and len(numbers) <= MOST_PROPOSED:
-        blanks = ",".join(f"{number.upper()}=..." for number in numbers)
+    if numbers:
+        blanks = ",".join(f"{number.upper()}=..." for number in numbers[:MOST_PROPOSED])
         ways.append(f"numbers mean what their file's maker meant: write --label-map {blanks} with 기쁨, 슬픔, 분노 or 불안 for each")
     if others or len(numbers) > len(Emotion):
         shown = [label for label in others if counts[label] > 1 and shown_label(label).startswith("'")][:MOST_PROPOSED]

@@ -10,20 +10,25 @@ import re
 import unicodedata
 from functools import lru_cache
 
-_FILLERS = "\u115f\u1160\u3164\uffa0"
-"""Hangul fillers: letters by their class, and nothing to see."""
-_LETTER = re.compile(rf"[^\W{_FILLERS}]")
+_UNSEEN = "\u034f\u115f\u1160\u180b-\u180d\u180f\u3164\ufe00-\ufe0f\uffa0"
+"""What is to be seen as little as a format character, and is none by its class: joiners, Hangul fillers, variation selectors."""
+_LETTER = re.compile(rf"[^\W{_UNSEEN}]")
+_SELECTOR = re.compile(f"[{_UNSEEN}]")
+_SHORT = 64
 
 
-@lru_cache(maxsize=4096)  # labels and authors stand in many rows
 def cleaned(name: str) -> str:
     """The name in NFC, without format characters (category Cf, such as U+200B and U+FEFF), without space around it.
 
     >>> cleaned("\\u200b기쁨 ")
     '기쁨'
     """
-    seen = name if name.isascii() else "".join(letter for letter in name if unicodedata.category(letter) != "Cf" and letter not in _FILLERS)
-    return unicodedata.normalize("NFC", seen).strip()
+    return _cleaned_again(name) if len(name) <= _SHORT else _cleaned(name)
+
+
+def folded(name: str) -> str:
+    """The cleaned name without regard to upper and lower case; two names are the same if their folded forms are equal."""
+    return cleaned(name).casefold()
 
 
 def is_visible(text: str) -> bool:
@@ -31,6 +36,11 @@ def is_visible(text: str) -> bool:
     return bool(_LETTER.search(text) or cleaned(text))
 
 
-def folded(name: str) -> str:
-    """The cleaned name without regard to upper and lower case; two names are the same if their folded forms are equal."""
-    return cleaned(name).casefold()
+def _cleaned(name: str) -> str:
+    if name.isascii():
+        return name.strip()
+    seen = "".join(letter for letter in _SELECTOR.sub("", name) if unicodedata.category(letter) != "Cf")
+    return unicodedata.normalize("NFC", seen).strip()
+
+
+_cleaned_again = lru_cache(maxsize=4096)(_cleaned)  # labels and authors stand in many rows
