@@ -84,7 +84,9 @@ def _find(source: str, names: Sequence[str], kind: str, wanted: str, usual: Sequ
 def _not_found(source: str, names: Sequence[str], kind: str) -> Refusal:
     if any(is_label(name) for name in names):  # then the first line is an entry, and its other cells are a person's text
         return Refusal(f"'{source}' has a label or a number where names of columns should be; {HEADER_HINT}, or name its {kind}-column")
-    return Refusal(f"'{source}' has no column for the {kind} among {column_list(names)}; name it with {kind}-column; {HEADER_HINT}")
+    rated = kind == "label" and any(folded(name) in RATING_COLUMNS for name in names)
+    hint = "ratings of 1 to 10 are read as joy and anger by data-format nsmc" if rated else HEADER_HINT
+    return Refusal(f"'{source}' has no column for the {kind} among {column_list(names)}; name it with {kind}-column; {hint}")
 
 
 def column_list(names: Sequence[str]) -> str:

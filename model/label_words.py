@@ -122,5 +122,7 @@ def _ways_out(counts: Mapping[str, int]) -> list[str]:
     if others or len(numbers) > len(Emotion):
         shown = [label for label in others if counts[label] > 1 and shown_label(label).startswith("'")][:MOST_PROPOSED]
         rest = f" ({', '.join(f'{label} {counts[label]}' for label in shown)})" if shown else ""
-        ways.append(f"rows of labels that are in no map{rest} are left out by --other-labels {LEAVE_OUT}")
+        ways.append(
+            f"other labels{rest} take a meaning by --label-map LABEL=EMOTION, or their rows are left out by --other-labels {LEAVE_OUT}"
+        )
     return ways

@@ -378,7 +378,10 @@ def test_numbers_are_never_given_a_meaning_and_the_map_to_fill_in_is_proposed(tm
 
 def test_rows_of_other_labels_are_left_out_as_asked_and_counted_by_label(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", table([*KOREAN, "중립", "놀람"], count=60))
-    assert "(중립 10, 놀람 10) are left out by --other-labels leave-out" in refused(path)
+    assert (
+        "other labels (중립 10, 놀람 10) take a meaning by --label-map LABEL=EMOTION, or their rows are left out by --other-labels leave-out"
+        in refused(path)
+    )
     corpus = read(path, others="leave-out")
     assert len(corpus.examples) == 40
     assert "20 rows left out with other labels (놀람 10, 중립 10)" in corpus.account()
@@ -454,6 +457,12 @@ def test_nsmc_s_own_files_are_named_in_the_refusal_and_read_when_asked(tmp_path:
 def test_another_number_in_nsmc_s_layout_is_refused_with_its_line(tmp_path: Path) -> None:
     path = write(tmp_path / "ratings.txt", "id\tdocument\tlabel\n1\t영화\t1\n2\t영화\t7\n")
     assert "line 3: the label is not 0 or 1" in refused(path, data_format="nsmc")
+
+
+def test_ratings_are_not_read_unasked_and_the_refusal_says_how(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", "text,rating\n좋다,9\n")
+    assert "data-format nsmc" in refused(path)
+    assert emotions_of(read(path, data_format="nsmc")) == ["기쁨"]
 
 
 # the account
