@@ -18,7 +18,8 @@ from model.delimited import delimited_table, delimiters_of, header_of
 from model.emotions import Emotion
 from model.file_text import decoded, unpacked
 from model.label_words import LabelWords, canonical, first_label, refused_label
-from model.names import cleaned, folded, is_visible
+from model.names import cleaned, folded
+from model.normalization import normalized
 from model.numbered_corpora import NUMBERED, NumberedCorpus
 from model.refusal import Refusal
 from model.tables import Row, Table, excel_table, hub_table, json_table, parquet_table
@@ -30,6 +31,8 @@ A reviewer's sentiment stands in for two of the four emotions: a bad film angers
 or bored, so such data measures training over many real authors and no model of four feelings.
 """
 
+_LETTER = re.compile("[0-9A-Za-z가-힣]")
+"""Something to see, found at once; of a text without it the text step says whether anything is left, as a diary asks it."""
 _HALF = re.compile("[\ud800-\udfff]")
 MOST_LETTERS = 10 * 1024 * 1024
 """No entry is longer: a row of more is bad."""
@@ -239,7 +242,7 @@ def _not_empty(corpus: Corpus) -> Corpus:
 
 def _fault(row: Row, found: FoundColumns) -> str:
     text = row.cells[found.text]
-    if not isinstance(text, str) or not is_visible(text):
+    if not isinstance(text, str) or not (_LETTER.search(text) or normalized(text)):
         return "no text"
     if len(text) > MOST_LETTERS:
         return f"longer than {MOST_LETTERS:,} letters"

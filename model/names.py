@@ -12,7 +12,6 @@ from functools import lru_cache
 
 _UNSEEN = "\u034f\u115f\u1160\u180b-\u180d\u180f\u3164\ufe00-\ufe0f\uffa0"
 """What is to be seen as little as a format character, and is none by its class: joiners, Hangul fillers, variation selectors."""
-_LETTER = re.compile(rf"[^\W{_UNSEEN}]")
 _SELECTOR = re.compile(f"[{_UNSEEN}]")
 _SHORT = 64
 
@@ -29,11 +28,6 @@ def cleaned(name: str) -> str:
 def folded(name: str) -> str:
     """The cleaned name without regard to upper and lower case; two names are the same if their folded forms are equal."""
     return cleaned(name).casefold()
-
-
-def is_visible(text: str) -> bool:
-    """Whether a text holds anything to see."""
-    return bool(_LETTER.search(text) or cleaned(text))
 
 
 def _cleaned(name: str) -> str:
