@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 
+from model.names import cleaned
 from model.refusal import Refusal
 
 
@@ -28,16 +29,21 @@ class Emotion(Enum):
 
     @classmethod
     def named(cls, name: str) -> Emotion:
-        """The emotion with this Korean or English name, in any case; :class:`Refusal` for any other word."""
-        wanted = name.strip().casefold()
+        """The emotion with this Korean or English name, in any case and spelling; :class:`Refusal` for any other word."""
+        name = cleaned(name)
+        wanted = name.casefold()
         for emotion in cls:
             if wanted in (emotion.en, emotion.ko):
                 return emotion
-        shown = f"'{name.strip()}'" if len(name.strip()) <= 12 and " " not in name.strip() else f"a label of {len(name.strip())} characters"
-        raise Refusal(f"{shown} is none of the four emotions; write one of {', '.join(map(str, cls))}")
+        raise Refusal(f"{shown_label(name)} is none of the four emotions; write one of {', '.join(map(str, cls))}")
 
     def __str__(self) -> str:
         return f"{self.ko} ({self.en})"
+
+
+def shown_label(name: str) -> str:
+    """A label for a message: quoted if it is short and without spaces, since what is longer may be a person's text."""
+    return f"'{name}'" if len(name) <= 12 and " " not in name else f"a label of {len(name)} characters"
 
 
 EMOTIONS: tuple[Emotion, ...] = tuple(sorted(Emotion, key=lambda emotion: emotion.id))

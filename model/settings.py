@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from model.label_words import OTHER_LABELS, read_label_map
 from model.refusal import Refusal
 
 BUNDLED = "samples"
@@ -25,7 +26,7 @@ STRATEGIES = ("fedavg", "fedprox", "fedadam", "median", "trimmed-mean", "multi-k
 AGGREGATIONS = ("plain", "masked", "encrypted")
 ROBUST = ("median", "trimmed-mean", "multi-krum")
 """Strategies that compare single updates."""
-FORMATS = ("auto", "tsv", "csv", "jsonl", "parquet", "kote", "goemotions", "nsmc")
+FORMATS = ("auto", "tsv", "csv", "jsonl", "json", "parquet", "xlsx", "kote", "goemotions", "nsmc")
 CLASS_WEIGHTS = ("none", "balanced")
 OPTIMIZERS = ("auto", "adamw", "sgd")
 
@@ -62,15 +63,22 @@ class RunSettings:
     # from what
     data: str = _option(
         BUNDLED,
-        "training data: samples or written (bundled texts), a TSV, CSV, JSONL or Parquet file, a hub id, or several of these with commas",
+        "training data: samples or written (bundled texts), a TSV, CSV, JSON Lines, JSON, Parquet or Excel file (.gz too), a folder of "
+        "such files, a hub id, or several of these with commas",
     )
     test_data: str = _option("", "test data; empty: the bundled test authors, or a fifth held out of --data")
     data_format: str = _option(
-        "auto", "auto, tsv, csv, jsonl, parquet, kote or goemotions (these two by label numbers), or nsmc (ratings of 1 to 10)"
+        "auto",
+        "auto, tsv, csv, jsonl, json, parquet, xlsx, kote or goemotions (these two by label numbers), or nsmc (ratings of 1 to 10, or "
+        "NSMC's own labels 0 and 1)",
     )
     text_column: str = _option("", "column that holds the text; empty: guessed")
     label_column: str = _option("", "column that holds the emotion; empty: guessed")
     author_column: str = _option("", "column that names the author; empty: guessed")
+    label_map: str = _option(
+        "", "what a table's labels mean, such as 행복=기쁨,공포=불안 or 0=joy,1=sadness; empty: the four emotions' names alone"
+    )
+    other_labels: str = _option("refuse", "rows whose label is none of the four emotions: refuse the file, or leave-out (and count) them")
 
     # by whom
     clients: int = _option(20, "number of people (virtual clients)")
@@ -132,6 +140,8 @@ class RunSettings:
         for field in dataclasses.fields(self):
             _check_type(field, getattr(self, field.name))
         _one_of("data-format", self.data_format, FORMATS)
+        _one_of("other-labels", self.other_labels, OTHER_LABELS)
+        read_label_map(self.label_map)
         _one_of("partition", self.partition, PARTITIONS)
         if not re.fullmatch(r"probe|head|lora|full|top[1-9]\d?", self.tuning):
             raise Refusal(f"tuning is '{self.tuning}'; choose one of {', '.join(TUNINGS)}, for instance top2")

@@ -10,6 +10,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from model.checkpoint import FIRST_MODEL, CheckpointStore
 from model.classifier import EmotionClassifier
+from model.data_split import data_digests
 from model.hub import find_checkpoints
 from model.records import GlobalModel, arrays_of, weights_of
 from model.refusal import Refusal
@@ -30,6 +31,7 @@ def main(grid: Grid, context: Context) -> None:
     journal = Journal(_run_folder(settings))
     journal.begin(settings)
     classifier = tuned_classifier(settings)
+    journal.tie({**data_digests(settings), "model's body": classifier.base_digest, "tokenizer": classifier.tokenizer.digest})
     weights = starting_weights(settings, classifier)
     done = journal.catch_up()
     newest = journal.checkpoints.latest()

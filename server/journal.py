@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -53,6 +54,26 @@ class Journal:
         path = self.folder / "settings.json"
         if not path.exists():
             write_durably(path, json.dumps(asdict(settings), indent=1, ensure_ascii=False).encode())
+
+    def tie(self, digests: Mapping[str, str]) -> None:
+        """Keep in ``tied.json`` what a run's figures rest on, by name; a resumed run must rest on the same.
+
+        Raises :class:`Refusal` if something changed: entries that were trained on would be scored as if they were new.
+        """
+        path = self.folder / "tied.json"
+        if not path.exists():
+            write_durably(path, json.dumps(dict(digests), indent=1, ensure_ascii=False).encode())
+            return
+        try:
+            begun = dict(json.loads(path.read_bytes()))
+        except (ValueError, TypeError):
+            raise Refusal(f"'{path}' is damaged, so what the run was begun with is unknown; start the run anew") from None
+        changed = [name for name, digest in digests.items() if begun.get(name) != digest]
+        if changed:
+            raise Refusal(
+                f"the {' and the '.join(changed)} of '{self.folder}' are no longer those that it was begun with; restore them, or start a "
+                "new run"
+            )
 
     def keep_start(self, scores: Scores) -> None:
         """Keep what the weights that the run begins with are worth on the test set, in ``start.json``."""

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from model.data_split import chosen_partition
 from model.emotions import EMOTIONS
 from model.examples import Example
 from model.refusal import Refusal
@@ -22,10 +23,7 @@ def partition(examples: Sequence[Example], settings: RunSettings) -> Partition:
     if settings.clients > len(examples):
         raise Refusal(f"{settings.clients} clients cannot share {len(examples)} entries; use at most one client per entry")
     rng = np.random.default_rng([settings.seed, 2])
-    kind = settings.partition
-    if kind == "auto":
-        authors = {example.author for example in examples}
-        kind = "author" if "" not in authors and len(authors) >= settings.clients else "iid"
+    kind, _ = chosen_partition(examples, settings)
     if kind == "author":
         return by_author(examples, settings.clients, rng)
     if kind == "dirichlet":

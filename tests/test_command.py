@@ -22,7 +22,7 @@ def healing(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 def files(tmp_path: Path) -> Path:
     (tmp_path / "empty.csv").write_text("")
     (tmp_path / "headeronly.csv").write_text("text,emotion\n")
-    (tmp_path / "cp949.csv").write_bytes("text,emotion\n오늘은 좋았다,기쁨\n".encode("cp949"))
+    (tmp_path / "cp949.csv").write_bytes("text,emotion\n오늘은 좋았다,기쁨\n".encode("cp949") + b"\xff\n")
     (tmp_path / "unknown.csv").write_text("text,emotion\n오늘은 좋았다,무덤덤\n", encoding="utf-8")
     (tmp_path / "columns.csv").write_text("a,b\n오늘은 좋았다,기쁨\n", encoding="utf-8")
     (tmp_path / "few.csv").write_text("text,emotion\n좋다,기쁨\n슬프다,슬픔\n싫다,분노\n떨린다,불안\n", encoding="utf-8")

@@ -31,6 +31,9 @@ EMOTIONS_OF_ROWS = [Emotion.JOY, Emotion.SADNESS, Emotion.ANGER, Emotion.ANXIETY
 MARKER = "은하수비밀문장"
 """A word that no message may hold: it stands in the text of the files below."""
 
+NO_ENCODING = b"\xff\n"
+"""A byte that is neither UTF-8 nor CP949."""
+
 Write = Callable[[Path, list[dict[str, Any]]], None]
 
 
@@ -318,22 +321,22 @@ def test_an_unknown_ending_is_refused_with_the_formats(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["diary.tsv", "diary.csv", "diary.jsonl"])
-def test_a_cp949_file_is_refused_with_the_command_that_converts_it(tmp_path: Path, name: str) -> None:
+def test_a_file_of_damaged_cp949_is_refused_with_the_command_that_converts_it(tmp_path: Path, name: str) -> None:
     content = {"tsv": f"text\tlabel\n{MARKER}\tjoy\n", "csv": f"text,label\n{MARKER},joy\n", "jsonl": f'{{"text": "{MARKER}"}}\n'}
-    words = refusal_of(write(tmp_path / name, content[name.split(".")[1]].encode("cp949")))
+    words = refusal_of(write(tmp_path / name, content[name.split(".")[1]].encode("cp949") + NO_ENCODING))
     assert "not UTF-8" in words
     assert f"iconv -f cp949 -t utf-8 '{name}'" in words
 
 
 def test_the_byte_named_is_the_first_that_is_not_utf8_however_far_into_the_file(tmp_path: Path) -> None:
-    content = b"text,label\n" + b"a quiet day,joy\n" * 5000 + f"{MARKER},joy\n".encode("cp949")
+    content = b"text,label\n" + b"a quiet day,joy\n" * 5000 + f"{MARKER},joy\n".encode("cp949") + NO_ENCODING
     with pytest.raises(UnicodeDecodeError) as error:
         content.decode()
     assert f"byte {error.value.start})" in refusal_of(write(tmp_path / "diary.csv", content))
 
 
-def test_a_cp949_kote_file_is_refused_with_the_command_that_converts_it(tmp_path: Path) -> None:
-    assert "iconv -f cp949" in refusal_of(write(tmp_path / "kote.tsv", f"1\t{MARKER}\t42\n".encode("cp949")))
+def test_a_kote_file_of_damaged_cp949_is_refused_with_the_command_that_converts_it(tmp_path: Path) -> None:
+    assert "iconv -f cp949" in refusal_of(write(tmp_path / "kote.tsv", f"1\t{MARKER}\t42\n".encode("cp949") + NO_ENCODING))
 
 
 def test_a_file_that_is_no_parquet_is_refused(tmp_path: Path) -> None:

@@ -64,7 +64,10 @@ BAD_VALUES: list[tuple[str, Any]] = [
     *(("clip_quantile", bad) for bad in (-0.1, 1.0)),
     *(
         (name, "no such choice")
-        for name in ("tuning", "data_format", "partition", "class_weights", "optimizer", "privacy", "strategy", "aggregation")
+        for name in (
+            "tuning", "data_format", "label_map", "other_labels", "partition", "class_weights", "optimizer", "privacy", "strategy",
+            "aggregation",
+        )
     ),
     ("client_sampling", "no such choice"),
     *(("hostile", bad) for bad in (-0.1, 0.5)),
