@@ -130,7 +130,7 @@ def export(
 @client_commands.command("import")
 def import_(
     source: Annotated[
-        Path, typer.Argument(help="an export of this program; Daylio's CSV; CSV, TSV or JSONL with a column for the text; Markdown folder")
+        Path, typer.Argument(help="an export of this program; Daylio's CSV; CSV, TSV or JSONL with a text column; a folder of notes")
     ],
     home: HomeOption,
     passphrase_file: PassphraseFile = None,
@@ -139,7 +139,10 @@ def import_(
     """Read a diary from elsewhere; entries that are here already are not kept twice."""
     words = _words(archive_passphrase_file, "the archive's passphrase", new=False)
     device = opened(home, passphrase_file)
-    typer.echo(import_diary(device.diary, source, passphrase=words, songs=OwnSongs(device.songs)).account())
+    done = import_diary(device.diary, source, passphrase=words, songs=OwnSongs(device.songs))
+    typer.echo(done.account())
+    if done.is_empty:
+        raise typer.Exit(1)
 
 
 @client_commands.command()

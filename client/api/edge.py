@@ -16,7 +16,7 @@ from client.reading import insights, reader, reading
 from client.reading.care import CARE_MESSAGE, speaks_of_self_harm
 from model.emotions import EMOTIONS, Emotion
 
-MOST_CHARACTERS = 10_000
+MOST_CHARACTERS = diary.MOST_CHARACTERS
 
 EmotionName = Literal["joy", "sadness", "anger", "anxiety"]
 NAMES: dict[Emotion, EmotionName] = {Emotion.JOY: "joy", Emotion.SADNESS: "sadness", Emotion.ANGER: "anger", Emotion.ANXIETY: "anxiety"}

@@ -12,8 +12,9 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date
 from enum import StrEnum
 from pathlib import Path
@@ -22,9 +23,10 @@ from typing import Any
 from client.diary.archive import is_archive, open_archive, seal_archive
 from client.diary.diary import Diary, Record
 from client.diary.entry_form import FIELDS, BadRow, fields_of, record_of
-from client.diary.foreign import Row, rows_of
+from client.diary.foreign import Row, Source, read_tables
 from client.diary.made_playlists import DOCUMENT as PLAYLISTS
 from client.diary.made_playlists import without_entries
+from client.diary.notes import read_notes
 from client.music.own_songs import OwnSongs
 from client.vault import Passphrase
 from model.checkpoint import sync_folder, write_durably
@@ -44,23 +46,54 @@ class Form(StrEnum):
 
 @dataclass(frozen=True)
 class Imported:
-    """What came of an import: entries kept, entries that were here already, and rows that are none, by their place."""
+    """What came of an import: entries kept, entries that were here already, and an account of everything that was not kept as it stood.
+
+    Rows are told by their places and files by their number; no word of them is here.
+    """
 
     added: int
     known: int
     bad: tuple[tuple[str, str], ...]
     catalogues: int = 0
     """Of a person's own songs."""
+    form: str = ""
+    """As what the source was read."""
+    undated: tuple[str, ...] = ()
+    """Places of entries that say no day, and are filed under today."""
+    unplaced: tuple[str, ...] = ()
+    """Places of entries whose mood is none of the four, and that have no label."""
+    left: Mapping[str, int] = field(default_factory=dict)
+    """What is not kept of entries, and of how many: tags, weather."""
+    passed_over: Mapping[str, int] = field(default_factory=dict)
+    """Files that were not read, by the reason."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing of the source is here now."""
+        return not (self.added or self.known or self.catalogues)
 
     def account(self) -> str:
         """One line for a person; no word of any row."""
         parts = [f"entries imported: {self.added}", f"here already: {self.known}"]
         if self.bad:
-            first = "; ".join(f"{place}: {reason}" for place, reason in self.bad[:10])
-            parts.append(f"bad rows skipped: {len(self.bad)} ({first}{'; ...' if len(self.bad) > 10 else ''})")
+            parts.append(f"bad rows skipped: {len(self.bad)} ({_some([f'{place}: {reason}' for place, reason in self.bad])})")
+        if self.undated:
+            parts.append(f"without a day, filed under the day of the import: {len(self.undated)} ({_some(self.undated)})")
+        if self.unplaced:
+            parts.append(f"kept without a label, since their mood is none of the four: {len(self.unplaced)} ({_some(self.unplaced)})")
+        if self.left:
+            parts.append(f"left out: {', '.join(f'{what} of {count}' for what, count in self.left.items())}")
+        if self.passed_over:
+            parts.append(f"files passed over: {', '.join(f'{reason} {count}' for reason, count in self.passed_over.items())}")
         if self.catalogues:
             parts.append(f"catalogues of songs: {self.catalogues}")
+        if self.form:
+            parts.append(f"read as {self.form}")
         return ", ".join(parts)
+
+
+def _some(places: Sequence[str]) -> str:
+    return f"{'; '.join(places[:10])}{'; ...' if len(places) > 10 else ''}"
 
 
 def export_diary(diary: Diary, path: Path, form: Form, *, passphrase: Callable[[], Passphrase], songs: OwnSongs | None = None) -> int:
@@ -90,28 +123,57 @@ def import_diary(
 
     Its documents are kept where there is none of that name, and its catalogues of songs, if ``songs`` says where.
     """
+    found = look_into(path, passphrase=passphrase, today=today)
+    return found.kept_in(diary, songs)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a file or folder holds, before any of it is kept."""
+
+    records: tuple[Record, ...]
+    account: Imported
+    """Of a diary that holds nothing yet."""
+    documents: Mapping[str, str] = field(repr=False, default_factory=dict)
+    songs: Mapping[str, str] = field(repr=False, default_factory=dict)
+
+    def kept_in(self, diary: Diary, songs: OwnSongs | None) -> Imported:
+        """Keep what is not there yet; the entries all or none."""
+        numbers = diary.restore(self.records)
+        for name, document in self.documents.items():
+            if name == PLAYLISTS and numbers != [record.entry.number for record in self.records]:
+                document = without_entries(document)  # another entry has the number here, and forgetting it would reach the wrong mood
+            diary.keep_first(name, document)
+        worse = _take_in(songs, self.songs) if songs is not None else []
+        catalogues = len(self.songs) - len(worse) if songs is not None else 0
+        added, known = len(numbers), len(self.records) - len(numbers)
+        return replace(self.account, added=added, known=known, bad=(*self.account.bad, *worse), catalogues=catalogues)
+
+
+def look_into(path: Path, *, passphrase: Callable[[], Passphrase], today: date | None = None) -> Found:
+    """Read a file or folder and keep nothing; :class:`Refusal` if it cannot be read as a diary."""
     if not path.exists():
         raise Refusal(f"there is no '{path}'; name a file or a folder")
     try:
-        rows, more = _read(path, passphrase)
+        source, more = _read(path, passphrase)
     except OSError as error:
         raise Refusal(f"'{path}' cannot be read ({error.strerror}); check who owns it") from None
-    records, bad = [], []
-    for row in rows:
+    records, places, bad = [], [], []
+    for row in source.rows:
         try:
             if row.fault:
                 raise BadRow(row.fault)
             records.append(record_of(row.fields, today=today or date.today()))
+            places.append(row)
         except BadRow as fault:
             bad.append((row.place, str(fault)))
-    numbers = diary.restore(records)
-    for name, document in more.documents.items():
-        if name == PLAYLISTS and numbers != [record.entry.number for record in records]:
-            document = without_entries(document)  # another entry has the number here, and forgetting it would reach the wrong mood
-        diary.keep_first(name, document)
-    worse = _take_in(songs, more.songs) if songs is not None else []
-    catalogues = len(more.songs) - len(worse) if songs is not None else 0
-    return Imported(len(numbers), len(records) - len(numbers), (*bad, *worse), catalogues)
+    account = Imported(
+        len(records), 0, tuple(bad), form=source.form,
+        undated=tuple(row.place for row, record in zip(places, records, strict=True) if not record.dated),
+        unplaced=tuple(row.place for row in places if row.unplaced),
+        left=dict(Counter(what for row in places for what in row.left)), passed_over=source.passed_over,
+    )  # fmt: skip
+    return Found(tuple(records), account, more.documents, more.songs)
 
 
 def _take_in(songs: OwnSongs, catalogues: Mapping[str, str]) -> list[tuple[str, str]]:
@@ -197,8 +259,6 @@ def _write_archive(content: bytes, path: Path, passphrase: Passphrase) -> None:
 
 # reading
 
-Rows = Iterable[Row]
-
 
 @dataclass(frozen=True)
 class _More:
@@ -208,19 +268,19 @@ class _More:
     songs: Mapping[str, str] = field(default_factory=dict)
 
 
-def _read(path: Path, passphrase: Callable[[], Passphrase]) -> tuple[Rows, _More]:
+def _read(path: Path, passphrase: Callable[[], Passphrase]) -> tuple[Source, _More]:
     """The rows of a source and what came with them."""
     if path.is_dir():
-        return list(rows_of(path)), _More()
+        return read_notes(path), _More()
     with path.open("rb") as file:
         if is_archive(file):
             return _of_document(open_archive(file, passphrase()), path)
     if path.suffix.lower() == ".json":
         return _of_document(path.read_bytes(), path)
-    return list(rows_of(path)), _More()
+    return read_tables(path), _More()
 
 
-def _of_document(content: bytes, path: Path) -> tuple[Rows, _More]:
+def _of_document(content: bytes, path: Path) -> tuple[Source, _More]:
     try:
         document = json.loads(content)
         if document["program"] != PROGRAM:
@@ -230,7 +290,7 @@ def _of_document(content: bytes, path: Path) -> tuple[Rows, _More]:
         more = _More(document["documents"], document.get("songs", {}))
         for name, one in (*more.documents.items(), *more.songs.items()):
             (name + one).encode()  # text that the diary can hold
-        return list(_numbered(document["entries"])), more
+        return Source("", tuple(_numbered(document["entries"]))), more
     except Refusal:
         raise
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):

@@ -124,6 +124,18 @@ def test_an_archive_carries_a_diary_from_one_home_to_another(tmp_path: Path, hom
         healing("import", file)
 
 
+def test_an_import_that_brings_nothing_in_is_no_success(tmp_path: Path, home: Home, healing: Healing) -> None:
+    file = tmp_path / "diary.csv"
+    file.write_text(f"text,day\n{HIDDEN},2024-05-01\n", encoding="utf-8")
+    assert healing("import", file).exit_code == 0
+    assert healing("import", file).exit_code == 0  # it is here already
+    file.write_text(f'text,day\n"{HIDDEN},2024-05-01\n', encoding="utf-8")
+    told = healing("import", file)
+    assert told.exit_code == 1
+    assert "line 2: a quotation mark that is never closed" in told.output
+    assert HIDDEN not in told.output
+
+
 def test_a_readable_export_says_that_it_is_readable(tmp_path: Path, home: Home, healing: Healing) -> None:
     home.diary.add(HIDDEN)
     told = healing("export", tmp_path / "diary.json", "--form", "json").output
