@@ -56,10 +56,6 @@ class Table:
     first: int
     """Line (from 0) of the first row."""
 
-    def column(self, at: int) -> list[str]:
-        """The cells of one column, of the rows that can be read."""
-        return [row.cells[at] for row in self.rows() if row.cells]
-
     def rows(self, landmark: Landmark | None = None) -> Iterator[TableRow]:
         """Every row that is not blank; what is no row is a fault."""
         line = self.first

@@ -52,6 +52,10 @@ _TIME = re.compile(
 _BARE_HOUR = re.compile(r"(?<!\d)(?P<hour>\d{1,2})\s*(?P<half>[ap]\.?m\b\.?)", re.IGNORECASE)
 
 
+_MACHINES = re.compile(r"[0-9a-f]{32}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+"""What programs add to names, such as Notion; its digits are no day."""
+
+
 class TwoWays(Exception):
     """A day that can be read as one of May or one of June."""
 
@@ -116,8 +120,7 @@ def is_only_a_day(value: object) -> bool:
 
 def moment_of_name(path: PurePath) -> Moment | None:
     """The day that a file's name says, or its folders with it: 2024/05/04.md, 2024년/5월 4일.md, 2024-05-04/note.md."""
-    stem = unicodedata.normalize("NFKC", path.stem).strip()
-    folders = [unicodedata.normalize("NFKC", part).strip() for part in path.parts[:-1]]
+    stem, *folders = [_MACHINES.sub(" ", unicodedata.normalize("NFKC", part)).strip() for part in (path.stem, *path.parts[:-1])]
     try:
         named = _found(stem, Order.UNKNOWN, names=True)
     except TwoWays:

@@ -18,7 +18,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, time
 from functools import partial
 from pathlib import Path
@@ -26,7 +26,8 @@ from typing import Any
 
 from client.diary.days import Moment, Order, TwoWays, at_noon, clock_of, is_only_a_day, moment_of, order_of
 from client.diary.entry_form import FIELDS, BadRow
-from client.tables import DELIMITERS, Landmark, Table, decoded, read_table
+from client.sheets import read_sheet
+from client.tables import DELIMITERS, LINES_ABOVE, Landmark, TableRow, decoded, read_table
 from model.emotions import Emotion
 from model.examples import LABEL_COLUMNS, TEXT_COLUMNS
 from model.refusal import Refusal
@@ -62,6 +63,7 @@ LEFT = {
     "pictures": ("photo", "photos", "사진", "image", "images", "이미지", "attachments", "첨부"),
 }  # fmt: skip
 """What of other programs' fields an entry has no room for, by the names of their columns."""
+PEOPLE = ("user", "사용자", "보낸사람", "sender")
 _LIKE_DAYS = ("date", "날짜", "일자", "일시", "created", "timestamp", "작성일", "쓴날")
 _LIKE_TEXTS = ("일기", "내용", "본문", "content", "entry")
 _CHANGED = ("updated", "modified", "edited", "changed", "수정", "변경", "편집", "due", "deadline", "마감")
@@ -96,9 +98,11 @@ def read_tables(path: Path) -> Source:
     ending = path.suffix.lower()
     if ending in (".csv", ".tsv", ".tab"):
         return _of_table(path, decoded(path.read_bytes(), path.name))
+    if ending == ".xlsx":
+        return _of_sheet(path)
     if ending in (".jsonl", ".ndjson"):
         return Source("JSON Lines", tuple(_line_rows(decoded(path.read_bytes(), path.name))))
-    raise Refusal(f"'{path}' ends in '{path.suffix}'; import .csv, .tsv, .jsonl, .json, an archive, or a folder of notes")
+    raise Refusal(f"'{path}' ends in '{path.suffix}'; import .csv, .tsv, .xlsx, .jsonl, .json, .zip, an archive, or a folder of notes")
 
 
 def key_of(name: str) -> str:
@@ -115,16 +119,49 @@ def _of_table(path: Path, text: str) -> Source:
         among = len(text.split("\n", 1)[0].split(",")) if text.strip() else 0
         usual = ", ".join(TEXT_COLUMNS[1:])
         raise Refusal(f"'{path}' has no column for the text among its {among}; name it 'text' (or {usual}) in the first line")
-    form = f"a table with {DELIMITERS.get(table.delimiter, 'signs')} between its columns"
-    names = [name.casefold() for name in table.names]
-    if set(FIELDS) <= set(names):
-        return Source("a table that this program exported", tuple(_rows(table, names, Row)))
-    if set(names) >= DAYLIO:
-        return Source("Daylio's CSV", tuple(_rows(table, names, _of_daylio, names.index("full_date"))))
-    columns = Columns.of(table.names, table.column)
-    read = partial(_of_columns, columns)
-    day = next((at for at, name in enumerate(table.names) if name == columns.days[0]), None) if columns.days else None
-    return Source(f"{form}; {columns.account(table.names)}", tuple(_rows(table, table.names, read, day)))
+    landmark = _landmark(table.names)
+    return _of_rows(
+        table.names, tuple(table.rows(landmark)), f"a table with {DELIMITERS.get(table.delimiter, 'signs')} between its columns"
+    )
+
+
+def _of_sheet(path: Path) -> Source:
+    """The names of the columns stand in the first row that knows them; shorter rows end in empty cells."""
+    rows = read_sheet(path)
+    at = next((at for at, row in enumerate(rows[:LINES_ABOVE]) if _knows(row.cells)), None)
+    if at is None:
+        raise Refusal(f"'{path}' has no column for the text in its first sheet; name it 'text' in the first row")
+    names = rows[at].cells
+    widths = [replace(row, cells=(*row.cells, *[""] * len(names))[: len(names)]) for row in rows[at + 1 :]]
+    return _of_rows(names, tuple(widths), "a sheet", "row")
+
+
+def _landmark(names: Sequence[str]) -> Landmark | None:
+    """The column of the day, by which a line is known as a row; in our own exports every quotation mark is right."""
+    if set(FIELDS) <= {name.casefold() for name in names}:
+        return None
+    day = _first(names, (*DAYS, *MADE))
+    return Landmark(names.index(day), _says_a_day) if day is not None else None
+
+
+def _of_rows(names: Sequence[str], rows: Sequence[TableRow], form: str, called: str = "line") -> Source:
+    """Rows of cells as rows of fields, by what the names of their columns are."""
+    lower = [name.casefold() for name in names]
+    if set(FIELDS) <= set(lower):
+        return Source("a table that this program exported", tuple(_rows(lower, rows, Row, called)))
+    if set(lower) >= DAYLIO:
+        return Source("Daylio's CSV", tuple(_rows(lower, rows, _of_daylio, called)))
+    columns = Columns.of(names, lambda at: [row.cells[at] for row in rows if row.cells])
+    if (user := _first(names, PEOPLE)) is not None:
+        require_one_person(row.cells[names.index(user)] for row in rows if row.cells)
+    return Source(f"{form}; {columns.account(names)}", tuple(_rows(names, rows, partial(_of_columns, columns), called)))
+
+
+def require_one_person(names: Iterable[str]) -> None:
+    """A chat that others wrote in is no diary of this person."""
+    people = len({name.strip() for name in names if name.strip()})
+    if people > 1:
+        raise Refusal(f"this is a chat of {people} people, whose words are not this person's; export the chat with yourself")
 
 
 def _knows(names: Sequence[str]) -> bool:
@@ -135,18 +172,17 @@ def _knows(names: Sequence[str]) -> bool:
     return any(key_of(name) in TEXTS or (sounds and any(like in key_of(name) for like in _LIKE_TEXTS)) for name in names)
 
 
-def _rows(table: Table, names: Sequence[str], read: Callable[[str, Mapping[str, Any]], Row], day: int | None = None) -> Iterator[Row]:
+def _rows(names: Sequence[str], rows: Iterable[TableRow], read: Callable[[str, Mapping[str, Any]], Row], called: str) -> Iterator[Row]:
     """A row of fields for each row of cells; the first of two columns of one name counts."""
-    landmark = Landmark(day, _says_a_day) if day is not None else None
-    for row in table.rows(landmark):
-        place = f"line {row.line}"
+    for row in rows:
+        place = f"{called} {row.line}"
         if row.fault:
             yield Row(place, fault=row.fault)
-        else:
-            found: dict[str, str] = {}
-            for name, cell in zip(names, row.cells, strict=True):
-                found.setdefault(name, cell)
-            yield _read(place, partial(read, place, found))
+            continue
+        found: dict[str, str] = {}
+        for name, cell in zip(names, row.cells, strict=True):
+            found.setdefault(name, cell)
+        yield _read(place, partial(read, place, found))
 
 
 def _says_a_day(cell: str) -> bool:
@@ -351,7 +387,7 @@ def _of_daylio(place: str, row: Mapping[str, Any]) -> Row:
     moment, mood = moment_among([row["full_date"]]), row["mood"].strip()
     if moment is None:
         raise BadRow("a day that is none; write it as 2024-05-01")
-    text = "\n".join(part for part in (_plain(row.get("note_title", "")), _plain(row["note"])) if part.strip())
+    text = "\n".join(part for part in (plain(row.get("note_title", "")), plain(row["note"])) if part.strip())
     activities = ", ".join(part.strip() for part in row.get("activities", "").split("|") if part.strip())
     fields: dict[str, Any] = {
         "day": moment.day.isoformat(),
@@ -364,8 +400,8 @@ def _of_daylio(place: str, row: Mapping[str, Any]) -> Row:
     return Row(place, fields, unplaced=unplaced, left=("tags",) if text and activities else ())
 
 
-def _plain(note: str) -> str:
-    """Daylio keeps bold and lists as HTML; a note without any is left exactly as it is."""
+def plain(note: str) -> str:
+    """The text of a note in which bold and lists are HTML; one without any is left exactly as it is."""
     if not _TAG.search(note):
         return note
     lines = re.sub(r"<br[^>]*>|</(?:p|div|li|h[1-6])>", "\n", note, flags=re.IGNORECASE)

@@ -11,7 +11,7 @@ import json
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path, PurePath
 from typing import Any
@@ -126,13 +126,26 @@ def _moment(front: Mapping[str, Any], path: PurePath, body: str) -> tuple[Moment
     days = [name for called in DAYS for name in front if key_of(name) == called]
     made = [name for called in MADE for name in front if key_of(name) == called]
     first = body.lstrip("# \t\r\n").split("\n", 1)[0].strip()
-    said = _first_moment(front[name] for name in days) or moment_of_name(path)
-    written = _first_moment(front[name] for name in made)
+    said = _first_moment(front[name] for name in days) or _first_moment(_below_heading(body, DAYS)) or moment_of_name(path)
+    written = _first_moment(front[name] for name in made) or _first_moment(_below_heading(body, MADE))
     if said and said.at is None and written and written.day == said.day:
         said = written  # the same day, with the time
     others = [name for name in front if name not in (*days, *made) and "date" in key_of(name)]
     moment = said or written or _first_moment([first] if is_only_a_day(first) else []) or _first_moment(front[name] for name in others[:1])
     return moment, [*days, *made, *(others[:1] if moment and not said and not written else [])]
+
+
+def _below_heading(body: str, called: Sequence[str]) -> list[str]:
+    """Values of the properties that Notion writes below a note's heading, and Logseq above its text; they stay in the text."""
+    lines = [line.strip() for line in body.splitlines()[:12] if line.strip()]
+    lines = lines[1:] if lines and lines[0].startswith("# ") else lines
+    values = []
+    for line in lines:
+        found = re.match(r"([^:]{1,30})::?\s+(\S.*)$", line)
+        if not found:
+            break
+        values += [found[2]] if key_of(found[1]) in called else []
+    return values
 
 
 def _first_moment(values: Any) -> Moment | None:

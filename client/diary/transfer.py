@@ -27,6 +27,7 @@ from client.diary.foreign import Row, Source, read_tables
 from client.diary.made_playlists import DOCUMENT as PLAYLISTS
 from client.diary.made_playlists import without_entries
 from client.diary.notes import read_notes
+from client.diary.programs import read_chat, read_json, read_zip
 from client.music.own_songs import OwnSongs
 from client.vault import Passphrase
 from model.checkpoint import sync_folder, write_durably
@@ -275,14 +276,20 @@ def _read(path: Path, passphrase: Callable[[], Passphrase]) -> tuple[Source, _Mo
     with path.open("rb") as file:
         if is_archive(file):
             return _of_document(open_archive(file, passphrase()), path)
+        if file.read(4) == b"PK\x03\x04" and path.suffix.lower() != ".xlsx":
+            return read_zip(path), _More()
     if path.suffix.lower() == ".json":
         return _of_document(path.read_bytes(), path)
+    if path.suffix.lower() == ".txt":
+        return read_chat(path), _More()
     return read_tables(path), _More()
 
 
 def _of_document(content: bytes, path: Path) -> tuple[Source, _More]:
     try:
-        document = json.loads(content)
+        document = json.loads(content.decode("utf-8-sig"))
+        if not (isinstance(document, dict) and document.get("program") == PROGRAM) and (foreign := read_json(document)):
+            return foreign, _More()
         if document["program"] != PROGRAM:
             raise ValueError
         if document["version"] != VERSION:
@@ -294,7 +301,8 @@ def _of_document(content: bytes, path: Path) -> tuple[Source, _More]:
     except Refusal:
         raise
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise Refusal(f"'{path}' is no diary that this program exported, or is damaged; as JSON only those are read") from None
+        others = "as JSON also Day One, Journey, Diarium and lists of entries are read"
+        raise Refusal(f"'{path}' is no diary that this program exported, or is damaged; {others}") from None
 
 
 def _numbered(entries: list[Any]) -> Iterator[Row]:
