@@ -232,17 +232,31 @@ class Diary:
 
         Past rounds cannot be recalled, and what its songs have taught of the person's taste stays.
         """
+        self.entry(number)
+        self.forget_all([number])
+
+    def forget_all(self, numbers: Iterable[int]) -> int:
+        """The same of many entries at once, of which some may be gone already; gives how many were there."""
+        forgotten = []
         with self._file.writing() as database:
-            _entry(database, number)
-            database.execute("DELETE FROM entries WHERE id = ?", (number,))
-            _forget_moods(database, number)
-        for computed in [path for pattern in CACHED for path in self._cache.glob(pattern)]:  # after the entry is gone: see client.learning
+            for number in numbers:
+                if database.execute("DELETE FROM entries WHERE id = ?", (number,)).rowcount:
+                    forgotten.append(number)
+                    _forget_moods(database, number)
+        if forgotten:
+            self._remove_traces(forgotten)
+        return len(forgotten)
+
+    def _remove_traces(self, numbers: Sequence[int]) -> None:
+        """After the entries are gone: what the model computed (see client.learning), and their pages."""
+        for computed in [path for pattern in CACHED for path in self._cache.glob(pattern)]:
             with suppress(FileNotFoundError):  # a round that ends meanwhile removes its own
                 shred(computed)
         try:
             self._file.compact()
         except Refusal as refusal:
-            raise Refusal(f"entry {number} is forgotten, but its old pages are still in the diary's files: {refusal}") from None
+            which = f"entry {numbers[0]} is" if len(numbers) == 1 else f"{len(numbers)} entries are"
+            raise Refusal(f"{which} forgotten, but old pages are still in the diary's files: {refusal}") from None
 
     def labelled(self) -> list[Example]:
         """The entries whose emotion the person has named and that may teach, oldest first."""

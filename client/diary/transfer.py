@@ -34,6 +34,8 @@ from model.checkpoint import sync_folder, write_durably
 from model.refusal import Refusal
 
 PROGRAM, VERSION = "feelinghealing diary", 1
+LAST_IMPORT = "last-import"
+"""Under this name the diary keeps the numbers of the entries that came last, by which they can be taken back. It never travels."""
 
 
 class Form(StrEnum):
@@ -70,8 +72,8 @@ class Imported:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing of the source is here now."""
-        return not (self.added or self.known or self.catalogues)
+        """Whether nothing of the source is here now, though something stood in it; an export of an empty diary is whole."""
+        return not (self.added or self.known or self.catalogues) and bool(self.bad or self.form)
 
     def account(self) -> str:
         """One line for a person; no word of any row."""
@@ -111,10 +113,26 @@ def export_diary(diary: Diary, path: Path, form: Form, *, passphrase: Callable[[
         elif form is Form.ARCHIVE:
             _write_archive(_document(diary, records, songs), path, passphrase())
         else:
-            write_durably(path, _document(diary, records, songs) if form is Form.JSON else _table(records))
+            write_durably(path, exported(diary, form, songs=songs))
     except OSError as error:
         raise Refusal(f"'{path}' cannot be written ({error.strerror}); free some room or name another place") from None
     return len(records)
+
+
+def exported(diary: Diary, form: Form, *, songs: OwnSongs | None = None, passphrase: Passphrase | None = None) -> bytes:
+    """The content of an export that is one file; an archive is sealed under ``passphrase``."""
+    if form is Form.MARKDOWN:
+        raise Refusal("Markdown is a folder and no file; export it by `healing client export`")
+    if form is Form.CSV:
+        return _table(diary.records())
+    document = _document(diary, diary.records(), songs)
+    if form is Form.JSON:
+        return document
+    if passphrase is None:
+        raise Refusal("an archive needs a passphrase of its own; choose one")
+    sealed = io.BytesIO()
+    seal_archive(document, sealed, passphrase)
+    return sealed.getvalue()
 
 
 def import_diary(
@@ -141,7 +159,11 @@ class Found:
     def kept_in(self, diary: Diary, songs: OwnSongs | None) -> Imported:
         """Keep what is not there yet; the entries all or none."""
         numbers = diary.restore(self.records)
+        if numbers:
+            diary.revise(LAST_IMPORT, lambda _: json.dumps(numbers))
         for name, document in self.documents.items():
+            if name == LAST_IMPORT:
+                continue
             if name == PLAYLISTS and numbers != [record.entry.number for record in self.records]:
                 document = without_entries(document)  # another entry has the number here, and forgetting it would reach the wrong mood
             diary.keep_first(name, document)
@@ -149,6 +171,19 @@ class Found:
         catalogues = len(self.songs) - len(worse) if songs is not None else 0
         added, known = len(numbers), len(self.records) - len(numbers)
         return replace(self.account, added=added, known=known, bad=(*self.account.bad, *worse), catalogues=catalogues)
+
+
+def undo_import(diary: Diary) -> int:
+    """Forget the entries of the last import, those that were changed since too; gives how many. :class:`Refusal` if there are none.
+
+    What came along stays: a taste in music, catalogues of songs.
+    """
+    numbers = json.loads(diary.kept(LAST_IMPORT) or "[]")
+    if not numbers:
+        raise Refusal("no import can be taken back: there was none, or the last one was taken back already; forget entries one by one")
+    forgotten = diary.forget_all(numbers)
+    diary.revise(LAST_IMPORT, lambda _: "[]")
+    return forgotten
 
 
 def look_into(path: Path, *, passphrase: Callable[[], Passphrase], today: date | None = None) -> Found:
@@ -195,7 +230,7 @@ def _document(diary: Diary, records: Iterable[Record], songs: OwnSongs | None) -
     content = {
         "program": PROGRAM,
         "version": VERSION,
-        "documents": diary.documents(),
+        "documents": {name: document for name, document in diary.documents().items() if name != LAST_IMPORT},
         "songs": songs.texts() if songs else {},
         "entries": [fields_of(record) for record in records],
     }

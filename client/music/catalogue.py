@@ -106,9 +106,7 @@ def read_catalogue(path: Path) -> Catalogue:
     if path.is_dir():
         return _catalogue(_folder_rows(path), path.name)
     if path.suffix.lower() not in readers:
-        raise Refusal(
-            f"'{path.name}' is no catalogue that can be read; give .csv, .tsv, .jspf, .xspf, .m3u8, or a folder of music"
-        )
+        raise Refusal(f"'{path.name}' is no catalogue that can be read; give .csv, .tsv, .jspf, .xspf, .m3u8, or a folder of music")
     text = _text_of(path, decoded if path.suffix.lower() in tables else _in_utf8)
     return _catalogue(readers[path.suffix.lower()](text), path.name)
 
