@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from client.api.access import FILE, Access, login_address
-from client.diary.transfer import Form, export_diary, import_diary
+from client.diary.transfer import Form, export_diary, import_diary, look_into, undo_import
 from client.home import DevicePolicy, Home
 from client.music.own_songs import OwnSongs
 from client.status import forgotten_lines, joining_lines, opening_of, require_joinable, status_lines, status_of
@@ -130,16 +130,38 @@ def export(
 @client_commands.command("import")
 def import_(
     source: Annotated[
-        Path, typer.Argument(help="an export of this program; Daylio's CSV; CSV, TSV or JSONL with a column for the text; Markdown folder")
+        Path, typer.Argument(help="an export of this program; Daylio's CSV; CSV, TSV or JSONL with a text column; a folder of notes")
     ],
     home: HomeOption,
     passphrase_file: PassphraseFile = None,
     archive_passphrase_file: ArchivePassphraseFile = None,
+    look: Annotated[bool, typer.Option("--look", help="say what would come in, and keep nothing")] = False,
 ) -> None:
     """Read a diary from elsewhere; entries that are here already are not kept twice."""
     words = _words(archive_passphrase_file, "the archive's passphrase", new=False)
+    if look:
+        typer.echo(f"nothing was kept; {look_into(source, passphrase=words).account.account()}")
+        return
     device = opened(home, passphrase_file)
-    typer.echo(import_diary(device.diary, source, passphrase=words, songs=OwnSongs(device.songs)).account())
+    done = import_diary(device.diary, source, passphrase=words, songs=OwnSongs(device.songs))
+    typer.echo(done.account())
+    if done.is_empty:
+        raise typer.Exit(1)
+
+
+@client_commands.command("undo-import")
+def undo_import_(
+    home: HomeOption,
+    yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
+    passphrase_file: PassphraseFile = None,
+) -> None:
+    """Forget every entry that the last import brought in, for good."""
+    device = opened(home, passphrase_file)
+    if not yes and not sys.stdin.isatty():
+        raise Refusal("the entries of the last import would be gone for good, and nobody can be asked here; add --yes")
+    if not yes and not typer.confirm("Forget every entry of the last import for good?"):
+        raise typer.Exit(1)
+    typer.echo(f"entries forgotten: {undo_import(device.diary)}")
 
 
 @client_commands.command()

@@ -74,6 +74,7 @@ def test_the_limits_that_are_told_are_the_codes_own() -> None:
     assert f"{MOST_CHARACTERS:,} characters" in DOCS
     assert f"{limits.body // 10**6} MB" in DOCS
     assert f"history {IMPORTS['/v1/listens/import'] // 2**20} MB, a catalogue {IMPORTS['/v1/songs/import'] // 2**20} MB" in DOCS
+    assert f"a diary {IMPORTS['/v1/import'] // 2**20} MB" in DOCS
     assert f"{HEAD_BYTES // 2**10} kB, within {HEAD_SECONDS:g} s" in DOCS
     assert f"{limits.arrival:g} s in all" in DOCS
     assert f"within {limits.answer:g} s" in DOCS

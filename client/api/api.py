@@ -11,7 +11,7 @@ from fastapi.responses import HTMLResponse, Response
 from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
 
-from client.api import edge, entry_routes, insight_routes, music_routes, privacy_routes, reading_routes
+from client.api import edge, entry_routes, insight_routes, music_routes, privacy_routes, reading_routes, transfer_routes
 from client.api.access import FILE, Access
 from client.api.device import Device
 from client.api.guard import Guard, Rules
@@ -32,7 +32,7 @@ ABOUT = (
     "Every address but `/v1/health`, this reference (`/docs`, `/openapi.json`) and the page's own files (`/static/`) needs the bearer "
     "token that `healing client token` prints, or the page's login."
 )
-THEMES = (reading_routes, entry_routes, music_routes, insight_routes, privacy_routes)
+THEMES = (reading_routes, entry_routes, music_routes, insight_routes, privacy_routes, transfer_routes)
 REFUSALS: dict[type[Refusal], str] = {
     NoEntry: "not-found",
     NoSuchSong: "not-found",

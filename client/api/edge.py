@@ -10,13 +10,15 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt, StringConstraints
 
 from client import participation, sent
-from client.diary import diary
+from client.diary import diary, transfer
 from client.music import playlist, recommender
 from client.reading import insights, reader, reading
 from client.reading.care import CARE_MESSAGE, speaks_of_self_harm
 from model.emotions import EMOTIONS, Emotion
 
-MOST_CHARACTERS = 10_000
+MOST_CHARACTERS = diary.MOST_CHARACTERS
+MOST_PLACES = 1000
+"""Rows of an import that one answer lists."""
 
 EmotionName = Literal["joy", "sadness", "anger", "anxiety"]
 NAMES: dict[Emotion, EmotionName] = {Emotion.JOY: "joy", Emotion.SADNESS: "sadness", Emotion.ANGER: "anger", Emotion.ANXIETY: "anxiety"}
@@ -109,6 +111,16 @@ class Feedback(Taken):
     )
     playlist: Key | None = None
     entry: Annotated[StrictInt, Field(ge=1, le=2**53)] | None = None
+
+
+class Export(Taken):
+    """As what the diary is taken out."""
+
+    model_config = _example(form="archive", passphrase="네 낱말로 된 열쇠")  # noqa: S106 - an example
+    form: Literal["archive", "json", "csv"] = Field("archive", description="only the archive is encrypted")
+    passphrase: Annotated[str, StringConstraints(max_length=1000)] | None = Field(
+        None, description="the archive's own, 8 characters or more"
+    )
 
 
 class ParticipationChange(Taken):
@@ -399,6 +411,60 @@ class Imported(Given):
     model_config = _example(imported=1204, skipped=3)
     imported: int
     skipped: int
+
+
+class DiaryImported(Given):
+    """What came of a diary's import, or would; rows by their places, no word of any."""
+
+    model_config = _example(
+        added=364,
+        known=1,
+        bad=[{"place": "line 12", "reason": "a day that is none; write it as 2024-05-01"}],
+        catalogues=0,
+        form="a table with commas between its columns; text in column 2, day in column 1",
+        undated=[],
+        unplaced=["line 8"],
+        left={"weather": 31},
+        passed_over={},
+    )
+    added: int
+    known: int = Field(description="entries that were here already")
+    bad: list[BadPlace] = Field(description="rows that are no entry; the first thousand")
+    catalogues: int = Field(description="of the person's own songs")
+    form: str = Field(description="as what the file was read")
+    undated: list[str] = Field(description="places of entries that say no day, filed under the day of the import; the first thousand")
+    unplaced: list[str] = Field(description="places of entries whose mood is none of the four, kept without a label; the first thousand")
+    left: dict[str, int] = Field(description="what is not kept of entries, and of how many")
+    passed_over: dict[str, int] = Field(description="files that were not read, by the reason")
+
+    @classmethod
+    def of(cls, done: transfer.Imported) -> Self:
+        """As the import says."""
+        return cls(
+            added=done.added,
+            known=done.known,
+            bad=[BadPlace(place=place, reason=reason) for place, reason in done.bad[:MOST_PLACES]],
+            catalogues=done.catalogues,
+            form=done.form,
+            undated=list(done.undated[:MOST_PLACES]),
+            unplaced=list(done.unplaced[:MOST_PLACES]),
+            left=dict(done.left),
+            passed_over=dict(done.passed_over),
+        )
+
+
+class BadPlace(Given):
+    """A row that is no entry, and why."""
+
+    place: str
+    reason: str
+
+
+class Forgotten(Given):
+    """How many entries are gone for good."""
+
+    model_config = _example(forgotten=364)
+    forgotten: int
 
 
 class Agreement(Given):

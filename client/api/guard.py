@@ -36,7 +36,12 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
 OPEN = ("/v1/health", "/openapi.json", "/docs")
 """Addresses that show nothing of the person's; beside them only the page's own files, under ``/static/``."""
-IMPORTS = {"/v1/listens/import": 512 * 2**20, "/v1/songs/import": 20 * 2**20}
+IMPORTS = {
+    "/v1/listens/import": 512 * 2**20,
+    "/v1/songs/import": 20 * 2**20,
+    "/v1/import": 256 * 2**20,
+    "/v1/import/look": 256 * 2**20,
+}
 """Addresses whose bodies are read piece by piece as they are used, and the most bytes of each."""
 
 HEADERS = {

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import unicodedata
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -26,6 +27,8 @@ from model.normalization import normalized
 from model.refusal import Refusal
 
 LARGEST_PAGE = 1000
+MOST_CHARACTERS = 10_000
+"""Of an entry's text, whichever way it comes in."""
 CACHED = ("trunk-*", "rounding-*")
 """The files in which ``model.tuning.TrunkCache`` keeps what it computed of the entries, and ``client.compression`` what rounding left."""
 
@@ -66,6 +69,8 @@ class Record:
 
     entry: Entry
     corrections: tuple[Correction, ...] = ()
+    dated: bool = True
+    """False: it said no day, and its entry's day is that of the import."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +125,7 @@ class Diary:
         teaches: bool = True,
     ) -> int:
         """Keep an entry and give its number; ``emotion`` if the person named it already, ``day`` if it is not today."""
-        entry = _new(text, emotion=emotion, day=day, reading=reading, feelings=tuple(feelings), teaches=teaches)
+        entry = _new(_within_limits(text), emotion=emotion, day=day, reading=reading, feelings=tuple(feelings), teaches=teaches)
         with self._file.writing() as database:
             return _insert(database, entry)
 
@@ -161,10 +166,10 @@ class Diary:
         with self._file.writing() as database:
             old = _entry(database, number)
             if text is not None and text != old.text:
-                values = (_checked(text), _now().isoformat(), number)
+                values = (_within_limits(text), _now().isoformat(), number)
                 database.execute(
-                    "UPDATE entries SET text = ?, edited = ?, probabilities = NULL, read_as = NULL, kinds = NULL, version = NULL, digest = NULL, "
-                    "divided = 0 WHERE id = ?",
+                    "UPDATE entries SET text = ?, edited = ?, probabilities = NULL, read_as = NULL, kinds = NULL, version = NULL, "
+                    "digest = NULL, divided = 0 WHERE id = ?",
                     values,
                 )
             kept_feelings = old.feelings if feelings is None else feelings
@@ -227,17 +232,31 @@ class Diary:
 
         Past rounds cannot be recalled, and what its songs have taught of the person's taste stays.
         """
+        self.entry(number)
+        self.forget_all([number])
+
+    def forget_all(self, numbers: Iterable[int]) -> int:
+        """The same of many entries at once, of which some may be gone already; gives how many were there."""
+        forgotten = []
         with self._file.writing() as database:
-            _entry(database, number)
-            database.execute("DELETE FROM entries WHERE id = ?", (number,))
-            _forget_moods(database, number)
-        for computed in [path for pattern in CACHED for path in self._cache.glob(pattern)]:  # after the entry is gone: see client.learning
+            for number in numbers:
+                if database.execute("DELETE FROM entries WHERE id = ?", (number,)).rowcount:
+                    forgotten.append(number)
+                    _forget_moods(database, number)
+        if forgotten:
+            self._remove_traces(forgotten)
+        return len(forgotten)
+
+    def _remove_traces(self, numbers: Sequence[int]) -> None:
+        """After the entries are gone: what the model computed (see client.learning), and their pages."""
+        for computed in [path for pattern in CACHED for path in self._cache.glob(pattern)]:
             with suppress(FileNotFoundError):  # a round that ends meanwhile removes its own
                 shred(computed)
         try:
             self._file.compact()
         except Refusal as refusal:
-            raise Refusal(f"entry {number} is forgotten, but its old pages are still in the diary's files: {refusal}") from None
+            which = f"entry {numbers[0]} is" if len(numbers) == 1 else f"{len(numbers)} entries are"
+            raise Refusal(f"{which} forgotten, but old pages are still in the diary's files: {refusal}") from None
 
     def labelled(self) -> list[Example]:
         """The entries whose emotion the person has named and that may teach, oldest first."""
@@ -298,10 +317,11 @@ class Diary:
     def restore(self, records: Sequence[Record]) -> list[int]:
         """Keep the records that are not here yet, all or none, and give their numbers; an empty diary takes theirs.
 
-        A record is here if an entry of that day has exactly its text; one that occurs twice is kept twice.
+        A record is here if an entry of that day or that very time has its text, in NFC, with LF and without space around; one
+        that says no day is here if any entry has its text. One that occurs twice is kept twice.
         """
         for record in records:
-            _checked(record.entry.text)
+            _within_limits(record.entry.text)
         with self._file.writing() as database:
             own_numbers = not database.execute("SELECT EXISTS (SELECT 1 FROM entries)").fetchone()[0] and _all_differ(records)
             numbers = []
@@ -347,6 +367,15 @@ def _checked(text: str) -> str:
     except UnicodeEncodeError as error:
         raise Refusal(f"the entry's character {error.start + 1} is half of a pair and no letter; remove it") from None
     return text
+
+
+def _within_limits(text: str) -> str:
+    """A person's text, which every way in must be able to take again. Examples of a simulation are as long as they are."""
+    if "\x00" in text:
+        raise Refusal(f"the entry's character {text.index(chr(0)) + 1} is NUL and no letter; remove it")
+    if len(text) > MOST_CHARACTERS:
+        raise Refusal(f"the entry has {len(text)} characters and may have {MOST_CHARACTERS}; split it")
+    return _checked(text)
 
 
 def _insert(database: Connection, entry: Entry, *, number: int | None = None) -> int:
@@ -446,15 +475,38 @@ def _all_differ(records: Sequence[Record]) -> bool:
 
 
 def _missing(database: Connection, records: Sequence[Record]) -> list[Record]:
-    """The records that are not in the diary yet, each as often as it is missing."""
-    here: dict[tuple[str, str], int] = {}
-    for day, text in database.execute("SELECT day, text FROM entries"):
-        here[day, text] = here.get((day, text), 0) + 1
-    missing = []
-    for record in records:
-        key = (record.entry.day.isoformat(), record.entry.text)
-        if here.get(key, 0):
-            here[key] -= 1
-        else:
-            missing.append(record)
-    return missing
+    """The records that are not in the diary yet, each as often as it is missing: looked for by day, then by time, then by text alone."""
+    here: dict[str, list[tuple[date, datetime]]] = defaultdict(list)
+    for day, written, text in database.execute("SELECT day, written, text FROM entries"):
+        here[_compared(text)].append((date.fromisoformat(day), datetime.fromisoformat(written)))
+    found: set[int] = set()
+    for is_same in (_same_day, _same_time, _without_day):
+        for at, record in enumerate(records):
+            if at not in found and _took(here[_compared(record.entry.text)], record, is_same):
+                found.add(at)
+    return [record for at, record in enumerate(records) if at not in found]
+
+
+def _took(here: list[tuple[date, datetime]], record: Record, is_same: Callable[[Record, date, datetime], bool]) -> bool:
+    """Take the first entry out of ``here`` that is the record; False if there is none."""
+    at = next((at for at, (day, written) in enumerate(here) if is_same(record, day, written)), None)
+    if at is not None:
+        del here[at]
+    return at is not None
+
+
+def _same_day(record: Record, day: date, _: datetime) -> bool:
+    return record.entry.day == day
+
+
+def _same_time(record: Record, _: date, written: datetime) -> bool:
+    return record.dated and record.entry.written == written
+
+
+def _without_day(record: Record, _: date, __: datetime) -> bool:
+    return not record.dated
+
+
+def _compared(text: str) -> str:
+    """A text as sameness sees it: in NFC, with LF, without space around."""
+    return unicodedata.normalize("NFC", text).replace("\r\n", "\n").replace("\r", "\n").strip().strip("\ufeff").strip()

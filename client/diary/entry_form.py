@@ -1,6 +1,7 @@
 """One entry as plain fields and back: the form that JSON, CSV and Markdown exports share, and that imports are brought into.
 
-Only ``text`` must be there. What an entry lacks is as if it had just been written: today, no emotion, may teach.
+Only ``text`` must be there. An entry without a day is filed under today and marked as undated; without the rest it has no
+emotion and may teach.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from collections.abc import Mapping
 from datetime import UTC, date, datetime, time
 from typing import Any
 
-from client.diary.diary import Correction, Entry, Record
+from client.diary.days import TwoWays, moment_of
+from client.diary.diary import MOST_CHARACTERS, Correction, Entry, Record
 from client.reading.reading import Reading
 from model.emotions import EMOTIONS, KINDS, Emotion
 from model.normalization import normalized
@@ -48,8 +50,13 @@ def record_of(fields: Mapping[str, Any], *, today: date) -> Record:
         raise BadRow("no text")
     if any("\ud800" <= letter <= "\udfff" for letter in text):
         raise BadRow("half of a character in the text")
+    if "\x00" in text:
+        raise BadRow("a NUL character in the text; remove it")
+    if len(text) > MOST_CHARACTERS:
+        raise BadRow(f"{len(text)} characters, and an entry may have {MOST_CHARACTERS}; split it")
     written = _time(fields.get("written"), "written")
-    day = _day(fields.get("day")) or (written.astimezone().date() if written else today)
+    said = _day(fields.get("day")) or (written.astimezone().date() if written else None)
+    day = said or today
     entry = Entry(
         number=_number(fields.get("number")),
         day=day,
@@ -61,28 +68,24 @@ def record_of(fields: Mapping[str, Any], *, today: date) -> Record:
         feelings=_feelings(fields.get("feelings")),
         teaches=_teaches(fields.get("teaches")),
     )
-    return Record(entry, _corrections(fields.get("corrections")))
-
-
-def read_day(text: str) -> date:
-    """A day as diaries write it: 2024-05-01, 2024.5.1, 20240501, 2024년 5월 1일; with a time after it or not."""
-    digits = [part for part in "".join(letter if letter.isdigit() and letter.isascii() else " " for letter in text).split() if part]
-    if digits and len(digits[0]) == 8:
-        digits = [digits[0][:4], digits[0][4:6], digits[0][6:]]
-    try:
-        if len(digits[0]) != 4 or not 1000 <= int(digits[0]) < 9999:
-            raise ValueError
-        return date(int(digits[0]), int(digits[1]), int(digits[2]))
-    except (ValueError, IndexError):
-        raise BadRow("a day that is none; write it as 2024-05-01") from None
+    return Record(entry, _corrections(fields.get("corrections")), dated=said is not None)
 
 
 def _day(value: object) -> date | None:
+    """The day of a field; of any year where it is written as we write it."""
     if value in (None, ""):
         return None
-    if not isinstance(value, str):
+    try:
+        return date.fromisoformat(str(value))
+    except ValueError:
+        pass
+    try:
+        moment = moment_of(value)
+    except TwoWays:
+        raise BadRow("a day that can be read in two ways; write it as 2024-05-01") from None
+    if moment is None:
         raise BadRow("a day that is none; write it as 2024-05-01")
-    return read_day(value)
+    return moment.day
 
 
 def _time(value: object, name: str) -> datetime | None:

@@ -12,8 +12,9 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date
 from enum import StrEnum
 from pathlib import Path
@@ -22,15 +23,19 @@ from typing import Any
 from client.diary.archive import is_archive, open_archive, seal_archive
 from client.diary.diary import Diary, Record
 from client.diary.entry_form import FIELDS, BadRow, fields_of, record_of
-from client.diary.foreign import Row, rows_of
+from client.diary.foreign import Row, Source, read_tables
 from client.diary.made_playlists import DOCUMENT as PLAYLISTS
 from client.diary.made_playlists import without_entries
+from client.diary.notes import read_notes
+from client.diary.programs import read_chat, read_json, read_zip
 from client.music.own_songs import OwnSongs
 from client.vault import Passphrase
 from model.checkpoint import sync_folder, write_durably
 from model.refusal import Refusal
 
 PROGRAM, VERSION = "feelinghealing diary", 1
+LAST_IMPORT = "last-import"
+"""Under this name the diary keeps the numbers of the entries that came last, by which they can be taken back. It never travels."""
 
 
 class Form(StrEnum):
@@ -44,23 +49,54 @@ class Form(StrEnum):
 
 @dataclass(frozen=True)
 class Imported:
-    """What came of an import: entries kept, entries that were here already, and rows that are none, by their place."""
+    """What came of an import: entries kept, entries that were here already, and an account of everything that was not kept as it stood.
+
+    Rows are told by their places and files by their number; no word of them is here.
+    """
 
     added: int
     known: int
     bad: tuple[tuple[str, str], ...]
     catalogues: int = 0
     """Of a person's own songs."""
+    form: str = ""
+    """As what the source was read."""
+    undated: tuple[str, ...] = ()
+    """Places of entries that say no day, and are filed under today."""
+    unplaced: tuple[str, ...] = ()
+    """Places of entries whose mood is none of the four, and that have no label."""
+    left: Mapping[str, int] = field(default_factory=dict)
+    """What is not kept of entries, and of how many: tags, weather."""
+    passed_over: Mapping[str, int] = field(default_factory=dict)
+    """Files that were not read, by the reason."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing of the source is here now, though something stood in it; an export of an empty diary is whole."""
+        return not (self.added or self.known or self.catalogues) and bool(self.bad or self.form)
 
     def account(self) -> str:
         """One line for a person; no word of any row."""
         parts = [f"entries imported: {self.added}", f"here already: {self.known}"]
         if self.bad:
-            first = "; ".join(f"{place}: {reason}" for place, reason in self.bad[:10])
-            parts.append(f"bad rows skipped: {len(self.bad)} ({first}{'; ...' if len(self.bad) > 10 else ''})")
+            parts.append(f"bad rows skipped: {len(self.bad)} ({_some([f'{place}: {reason}' for place, reason in self.bad])})")
+        if self.undated:
+            parts.append(f"without a day, filed under the day of the import: {len(self.undated)} ({_some(self.undated)})")
+        if self.unplaced:
+            parts.append(f"kept without a label, since their mood is none of the four: {len(self.unplaced)} ({_some(self.unplaced)})")
+        if self.left:
+            parts.append(f"left out: {', '.join(f'{what} of {count}' for what, count in self.left.items())}")
+        if self.passed_over:
+            parts.append(f"files passed over: {', '.join(f'{reason} {count}' for reason, count in self.passed_over.items())}")
         if self.catalogues:
             parts.append(f"catalogues of songs: {self.catalogues}")
+        if self.form:
+            parts.append(f"read as {self.form}")
         return ", ".join(parts)
+
+
+def _some(places: Sequence[str]) -> str:
+    return f"{'; '.join(places[:10])}{'; ...' if len(places) > 10 else ''}"
 
 
 def export_diary(diary: Diary, path: Path, form: Form, *, passphrase: Callable[[], Passphrase], songs: OwnSongs | None = None) -> int:
@@ -77,10 +113,26 @@ def export_diary(diary: Diary, path: Path, form: Form, *, passphrase: Callable[[
         elif form is Form.ARCHIVE:
             _write_archive(_document(diary, records, songs), path, passphrase())
         else:
-            write_durably(path, _document(diary, records, songs) if form is Form.JSON else _table(records))
+            write_durably(path, exported(diary, form, songs=songs))
     except OSError as error:
         raise Refusal(f"'{path}' cannot be written ({error.strerror}); free some room or name another place") from None
     return len(records)
+
+
+def exported(diary: Diary, form: Form, *, songs: OwnSongs | None = None, passphrase: Passphrase | None = None) -> bytes:
+    """The content of an export that is one file; an archive is sealed under ``passphrase``."""
+    if form is Form.MARKDOWN:
+        raise Refusal("Markdown is a folder and no file; export it by `healing client export`")
+    if form is Form.CSV:
+        return _table(diary.records())
+    document = _document(diary, diary.records(), songs)
+    if form is Form.JSON:
+        return document
+    if passphrase is None:
+        raise Refusal("an archive needs a passphrase of its own; choose one")
+    sealed = io.BytesIO()
+    seal_archive(document, sealed, passphrase)
+    return sealed.getvalue()
 
 
 def import_diary(
@@ -90,28 +142,74 @@ def import_diary(
 
     Its documents are kept where there is none of that name, and its catalogues of songs, if ``songs`` says where.
     """
+    found = look_into(path, passphrase=passphrase, today=today)
+    return found.kept_in(diary, songs)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a file or folder holds, before any of it is kept."""
+
+    records: tuple[Record, ...]
+    account: Imported
+    """Of a diary that holds nothing yet."""
+    documents: Mapping[str, str] = field(repr=False, default_factory=dict)
+    songs: Mapping[str, str] = field(repr=False, default_factory=dict)
+
+    def kept_in(self, diary: Diary, songs: OwnSongs | None) -> Imported:
+        """Keep what is not there yet; the entries all or none."""
+        numbers = diary.restore(self.records)
+        if numbers:
+            diary.revise(LAST_IMPORT, lambda _: json.dumps(numbers))
+        for name, document in self.documents.items():
+            if name == LAST_IMPORT:
+                continue
+            if name == PLAYLISTS and numbers != [record.entry.number for record in self.records]:
+                document = without_entries(document)  # another entry has the number here, and forgetting it would reach the wrong mood
+            diary.keep_first(name, document)
+        worse = _take_in(songs, self.songs) if songs is not None else []
+        catalogues = len(self.songs) - len(worse) if songs is not None else 0
+        added, known = len(numbers), len(self.records) - len(numbers)
+        return replace(self.account, added=added, known=known, bad=(*self.account.bad, *worse), catalogues=catalogues)
+
+
+def undo_import(diary: Diary) -> int:
+    """Forget the entries of the last import, those that were changed since too; gives how many. :class:`Refusal` if there are none.
+
+    What came along stays: a taste in music, catalogues of songs.
+    """
+    numbers = json.loads(diary.kept(LAST_IMPORT) or "[]")
+    if not numbers:
+        raise Refusal("no import can be taken back: there was none, or the last one was taken back already; forget entries one by one")
+    forgotten = diary.forget_all(numbers)
+    diary.revise(LAST_IMPORT, lambda _: "[]")
+    return forgotten
+
+
+def look_into(path: Path, *, passphrase: Callable[[], Passphrase], today: date | None = None) -> Found:
+    """Read a file or folder and keep nothing; :class:`Refusal` if it cannot be read as a diary."""
     if not path.exists():
         raise Refusal(f"there is no '{path}'; name a file or a folder")
     try:
-        rows, more = _read(path, passphrase)
+        source, more = _read(path, passphrase)
     except OSError as error:
         raise Refusal(f"'{path}' cannot be read ({error.strerror}); check who owns it") from None
-    records, bad = [], []
-    for row in rows:
+    records, places, bad = [], [], []
+    for row in source.rows:
         try:
             if row.fault:
                 raise BadRow(row.fault)
             records.append(record_of(row.fields, today=today or date.today()))
+            places.append(row)
         except BadRow as fault:
             bad.append((row.place, str(fault)))
-    numbers = diary.restore(records)
-    for name, document in more.documents.items():
-        if name == PLAYLISTS and numbers != [record.entry.number for record in records]:
-            document = without_entries(document)  # another entry has the number here, and forgetting it would reach the wrong mood
-        diary.keep_first(name, document)
-    worse = _take_in(songs, more.songs) if songs is not None else []
-    catalogues = len(more.songs) - len(worse) if songs is not None else 0
-    return Imported(len(numbers), len(records) - len(numbers), (*bad, *worse), catalogues)
+    account = Imported(
+        len(records), 0, tuple(bad), form=source.form,
+        undated=tuple(row.place for row, record in zip(places, records, strict=True) if not record.dated),
+        unplaced=tuple(row.place for row in places if row.unplaced),
+        left=dict(Counter(what for row in places for what in row.left)), passed_over=source.passed_over,
+    )  # fmt: skip
+    return Found(tuple(records), account, more.documents, more.songs)
 
 
 def _take_in(songs: OwnSongs, catalogues: Mapping[str, str]) -> list[tuple[str, str]]:
@@ -132,7 +230,7 @@ def _document(diary: Diary, records: Iterable[Record], songs: OwnSongs | None) -
     content = {
         "program": PROGRAM,
         "version": VERSION,
-        "documents": diary.documents(),
+        "documents": {name: document for name, document in diary.documents().items() if name != LAST_IMPORT},
         "songs": songs.texts() if songs else {},
         "entries": [fields_of(record) for record in records],
     }
@@ -197,8 +295,6 @@ def _write_archive(content: bytes, path: Path, passphrase: Passphrase) -> None:
 
 # reading
 
-Rows = Iterable[Row]
-
 
 @dataclass(frozen=True)
 class _More:
@@ -208,21 +304,27 @@ class _More:
     songs: Mapping[str, str] = field(default_factory=dict)
 
 
-def _read(path: Path, passphrase: Callable[[], Passphrase]) -> tuple[Rows, _More]:
+def _read(path: Path, passphrase: Callable[[], Passphrase]) -> tuple[Source, _More]:
     """The rows of a source and what came with them."""
     if path.is_dir():
-        return list(rows_of(path)), _More()
+        return read_notes(path), _More()
     with path.open("rb") as file:
         if is_archive(file):
             return _of_document(open_archive(file, passphrase()), path)
+        if file.read(4) == b"PK\x03\x04" and path.suffix.lower() != ".xlsx":
+            return read_zip(path), _More()
     if path.suffix.lower() == ".json":
         return _of_document(path.read_bytes(), path)
-    return list(rows_of(path)), _More()
+    if path.suffix.lower() == ".txt":
+        return read_chat(path), _More()
+    return read_tables(path), _More()
 
 
-def _of_document(content: bytes, path: Path) -> tuple[Rows, _More]:
+def _of_document(content: bytes, path: Path) -> tuple[Source, _More]:
     try:
-        document = json.loads(content)
+        document = json.loads(content.decode("utf-8-sig"))
+        if not (isinstance(document, dict) and document.get("program") == PROGRAM) and (foreign := read_json(document)):
+            return foreign, _More()
         if document["program"] != PROGRAM:
             raise ValueError
         if document["version"] != VERSION:
@@ -230,11 +332,12 @@ def _of_document(content: bytes, path: Path) -> tuple[Rows, _More]:
         more = _More(document["documents"], document.get("songs", {}))
         for name, one in (*more.documents.items(), *more.songs.items()):
             (name + one).encode()  # text that the diary can hold
-        return list(_numbered(document["entries"])), more
+        return Source("", tuple(_numbered(document["entries"]))), more
     except Refusal:
         raise
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise Refusal(f"'{path}' is no diary that this program exported, or is damaged; as JSON only those are read") from None
+        others = "as JSON also Day One, Journey, Diarium and lists of entries are read"
+        raise Refusal(f"'{path}' is no diary that this program exported, or is damaged; {others}") from None
 
 
 def _numbered(entries: list[Any]) -> Iterator[Row]:

@@ -7,14 +7,13 @@ its tags, else a neutral one.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
 import re
 import struct
+import unicodedata
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -25,6 +24,7 @@ from urllib.parse import unquote, urlsplit
 import mutagen
 
 from client.music.song import GENRES, LONGEST, MOST_TAGS, TAGS, Song, Tempo, cleaned, identity, is_address, mood_of_tags, song_key
+from client.tables import Landmark, decoded, read_table
 from model.refusal import Refusal
 
 LONGEST_FILE = 20 * 2**20
@@ -33,21 +33,27 @@ MOST_SONGS = 50_000
 AUDIO = {".mp3", ".flac", ".ogg", ".oga", ".opus", ".m4a", ".mp4", ".wma", ".wav", ".aiff", ".aif", ".ape", ".wv", ".mpc"}
 
 COLUMNS: dict[str, tuple[str, ...]] = {
-    "title": ("title", "song", "track", "name", "제목", "곡명", "노래"),
-    "artist": ("artist", "creator", "singer", "composer", "가수", "아티스트", "작곡가"),
-    "genre": ("genre", "장르"),
-    "year": ("year", "date", "연도", "발매"),
+    "title": ("title", "songtitle", "tracktitle", "trackname", "songname", "제목", "곡명", "곡제목", "노래제목", "노래명", "트랙명",
+              "song", "name", "노래", "곡", "track"),
+    "artist": ("artist", "artistname", "artistnames", "artists", "trackartist", "trackartists", "songartist", "가수", "가수명", "아티스트",
+               "아티스트명", "아티스트이름", "singer", "performer", "creator", "albumartist", "albumartistname", "albumartistnames",
+               "composer", "작곡가"),
+    "genre": ("genre", "genres", "장르"),
+    "year": ("year", "releaseyear", "albumyear", "연도", "발매연도", "발매", "releasedate", "albumreleasedate", "released",
+             "발매일", "date"),
     "bpm": ("bpm", "tempo", "빠르기"),
     "valence": ("valence",),
     "arousal": ("arousal", "energy"),
     "tension": ("tension",),
     "tags": ("tags", "feels", "moods", "mood", "분위기", "태그"),
     "isrc": ("isrc",),
-    "url": ("url", "link", "address", "주소"),
+    "url": ("url", "link", "address", "songurl", "trackurl", "주소", "노래url"),
     "attribution": ("attribution",),
     "licence": ("licence", "license"),
-}
-"""What a column may be called, in any case."""
+}  # fmt: skip
+"""What a column may be called, without case, spaces and signs; the first of these names that a table has is the one."""
+_SPOTIFYS = frozenset({"danceability", "energy", "valence"})
+"""Where all of these stand, valence and energy are Spotify's, from 0 to 1."""
 
 _TAG_OF = {
     **{ko: tag for tag, (ko, *_) in TAGS.items()},
@@ -67,8 +73,6 @@ _GENRE_OF = {
 
 Row = tuple[int, dict[str, Any] | str]
 """A row's number, and its values by the names of :data:`COLUMNS`, or why it cannot be read."""
-
-csv.field_size_limit(10 * 1024 * 1024)
 
 
 @dataclass(frozen=True)
@@ -97,12 +101,14 @@ def bundled_songs() -> tuple[Song, ...]:
 
 def read_catalogue(path: Path) -> Catalogue:
     """Read a person's own songs; :class:`Refusal` if the file cannot be used or holds no song at all."""
-    readers = {".csv": _csv_rows, ".jspf": _jspf_rows, ".json": _jspf_rows, ".xspf": _xspf_rows, ".m3u8": _m3u_rows, ".m3u": _m3u_rows}
+    tables = {".csv": _csv_rows, ".tsv": _csv_rows}
+    readers = {**tables, ".jspf": _jspf_rows, ".json": _jspf_rows, ".xspf": _xspf_rows, ".m3u8": _m3u_rows, ".m3u": _m3u_rows}
     if path.is_dir():
         return _catalogue(_folder_rows(path), path.name)
     if path.suffix.lower() not in readers:
-        raise Refusal(f"'{path.name}' is no catalogue that can be read; give a .csv, .jspf, .xspf or .m3u8 file, or a folder of music")
-    return _catalogue(readers[path.suffix.lower()](_text_of(path)), path.name)
+        raise Refusal(f"'{path.name}' is no catalogue that can be read; give .csv, .tsv, .jspf, .xspf, .m3u8, or a folder of music")
+    text = _text_of(path, decoded if path.suffix.lower() in tables else _in_utf8)
+    return _catalogue(readers[path.suffix.lower()](text), path.name)
 
 
 def _catalogue(rows: Iterator[Row], source: str) -> Catalogue:
@@ -128,12 +134,16 @@ def _catalogue(rows: Iterator[Row], source: str) -> Catalogue:
     return catalogue
 
 
-def _text_of(path: Path) -> str:
+def _in_utf8(content: bytes, name: str) -> str:
+    return content.decode("utf-8-sig")
+
+
+def _text_of(path: Path, read: Callable[[bytes, str], str] = _in_utf8) -> str:
     try:
         size = path.stat().st_size
         if size > LONGEST_FILE:
             raise Refusal(f"'{path.name}' has {size / 2**20:.0f} MB and a catalogue may have {LONGEST_FILE // 2**20}; split it")
-        return path.read_bytes().decode("utf-8-sig")
+        return read(path.read_bytes(), path.name)
     except FileNotFoundError:
         raise Refusal(f"there is no file '{path.name}'; name a .csv, .jspf, .xspf or .m3u8 file, or a folder of music") from None
     except UnicodeDecodeError as error:
@@ -142,19 +152,43 @@ def _text_of(path: Path) -> str:
 
 
 def _csv_rows(text: str) -> Iterator[Row]:
-    lines = csv.reader(io.StringIO(text, newline=""))
-    try:
-        header = next(lines, [])
-        names = {name: at for name, called in COLUMNS.items() for at, cell in enumerate(header) if cell.strip().casefold() in called}
-        if not {"title", "artist"} <= set(names):
-            raise Refusal("the first line names no title and no artist column; write a header such as title,artist,genre,year,tags")
-        for cells in lines:
-            if len(cells) == len(header):
-                yield lines.line_num, {name: cells[at] for name, at in names.items()}
-            elif cells:
-                yield lines.line_num, f"has {len(cells)} fields where the header has {len(header)}"
-    except csv.Error:
-        raise Refusal(f"line {lines.line_num} is no CSV; save the table as CSV in UTF-8") from None
+    table = read_table(text, _knows)
+    if table is None:
+        raise Refusal("the first line names no title and no artist column; write a header such as title,artist,genre,year,tags")
+    at = _columns(table.names)
+    spotifys = {_key(name) for name in table.names} >= _SPOTIFYS
+    for row in table.rows(Landmark(max(at["title"], at["artist"]), lambda cell: bool(cell.strip()))):
+        if row.fault:
+            yield row.line, row.fault
+            continue
+        values = {name: row.cells[column] for name, column in at.items()}
+        yield row.line, _from_spotify(values) if spotifys else values
+
+
+def _columns(names: Sequence[str]) -> dict[str, int]:
+    """The column of each value: the most exact of its names that stands there, the first of two of one name."""
+    keys = [_key(name) for name in names]
+    return {value: keys.index(found) for value, called in COLUMNS.items() if (found := next((one for one in called if one in keys), None))}
+
+
+def _knows(names: Sequence[str]) -> bool:
+    return {"title", "artist"} <= set(_columns(names))
+
+
+def _key(name: str) -> str:
+    """A column's name without case, spaces and signs: `Artist Name(s)` is artistnames."""
+    return "".join(letter for letter in unicodedata.normalize("NFKC", name).casefold() if letter.isalnum())
+
+
+def _from_spotify(values: dict[str, Any]) -> dict[str, Any]:
+    """Spotify's valence and energy, from 0 to 1, as ours from -1 to 1; what is no number is left out."""
+    ours = {}
+    for name in ("valence", "arousal"):
+        try:
+            ours[name] = f"{2 * float(values[name]) - 1:.3f}"
+        except (KeyError, ValueError):
+            ours[name] = ""
+    return {**values, **ours}
 
 
 def _jspf_rows(text: str) -> Iterator[Row]:
@@ -243,7 +277,7 @@ def _song(row: Mapping[str, Any]) -> Song:
     url = row["url"] if isinstance(row.get("url"), str) and is_address(row["url"]) else ""
     tags = _tags(text.get("tags", ""))
     key = song_key(title, artist)
-    genre = text.get("genre", "").casefold()
+    genre = re.split(r"\s*[,;|]", text.get("genre", ""))[0].casefold()
     valence, arousal, tension = _mood(text, tags, identity(title, artist))
     return Song(
         key=key, title=title, artist=artist, valence=valence, arousal=arousal, tension=tension,

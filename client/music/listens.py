@@ -83,13 +83,49 @@ def counts_as_heard(seconds: float, length: float | None = None, *, ended: bool 
 def read_listens(file: BinaryIO, *, now: datetime) -> Iterator[Listen]:
     """The listens of a file, one by one; what is no song, or lies in the future, is left out.
 
-    :class:`Refusal` if it is no JSON, ends in the middle, or nests without end.
+    :class:`Refusal` if it is no JSON, ends in the middle, nests without end, or is of another form: of which, and what to ask for.
     """
+    met, known = 0, False
     for value in _objects(file):
         for one in _unpacked(value):
+            met += 1
+            known = known or _is_spotifys(one) or "track_metadata" in one
+            if not known and (other := _other_form(one)):
+                raise Refusal(other)
             listen = _spotify(one) if "ts" in one else _listenbrainz(one)
             if listen and _FIRST <= listen.at <= now + timedelta(days=1):
                 yield listen
+    if met and not known:
+        raise Refusal(f"this is JSON of an unknown form and no listening history; {_READ_HERE}")
+
+
+_READ_HERE = "give ListenBrainz's export, or Spotify's extended streaming history (Streaming_History_Audio_*.json)"
+_LISTENBRAINZ_TAKES = "import it at listenbrainz.org, which reads it, and give ListenBrainz's export here"
+_SPOTIFY_SENDS = "at spotify.com/account/privacy ask for the 'Extended streaming history', and give Streaming_History_Audio_*.json"
+_OTHERS: tuple[tuple[tuple[str, ...], str], ...] = (
+    (("endTime", "msPlayed"), f"this is Spotify's account data, of one year and without the ends of songs; {_SPOTIFY_SENDS}"),
+    (("searchQuery",), f"this is what was searched for on Spotify, and no listening history; {_SPOTIFY_SENDS}"),
+    (("playlists",), f"this is a list of playlists, and no listening history; {_SPOTIFY_SENDS}"),
+    (("tracks", "albums"), f"this is Spotify's library, and no listening history; {_SPOTIFY_SENDS}"),
+    (("header", "title", "time"), f"this is YouTube's history from Google Takeout, which says no lengths; {_READ_HERE}"),
+    (("track", "@attr"), f"this is a page of Last.fm's listens; {_LISTENBRAINZ_TAKES}"),
+    (("recenttracks",), f"this is a page of Last.fm's listens; {_LISTENBRAINZ_TAKES}"),
+    (("track",), f"these are Last.fm's listens; {_LISTENBRAINZ_TAKES}"),
+    (("artist", "name", "date"), f"these are Last.fm's listens; {_LISTENBRAINZ_TAKES}"),
+    (("user_id",), "this is the part of ListenBrainz's export that names the account; give the files of its folder listens/"),
+    (("recording_mbid", "score"), "this is the feedback of ListenBrainz's export; give the files of its folder listens/"),
+    (("playlist",), "this is a playlist and no listening history; take it in as songs (POST /v1/songs/import)"),
+    (("program", "entries"), "this is a diary that this program exported; bring it in by `healing client import`"),
+)
+"""Histories of other forms, by the names that all stand in one of their objects, and what to do instead."""
+
+
+def _is_spotifys(row: Mapping[str, Any]) -> bool:
+    return "ts" in row and ("ms_played" in row or "master_metadata_track_name" in row)
+
+
+def _other_form(row: Mapping[str, Any]) -> str:
+    return next((told for names, told in _OTHERS if all(name in row for name in names)), "")
 
 
 def heard_in_emotions(

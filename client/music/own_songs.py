@@ -17,6 +17,7 @@ from typing import BinaryIO
 
 from client.music.catalogue import Catalogue, read_catalogue
 from client.music.song import Song
+from client.tables import decoded
 from model.checkpoint import sync_folder
 from model.refusal import Refusal
 
@@ -69,6 +70,7 @@ class OwnSongs:
         with tempfile.TemporaryDirectory(prefix=_ARRIVING, dir=self._folder) as own:  # two that arrive at once do not meet
             arrived = _written(file, Path(own))
             catalogue = read_catalogue(arrived)
+            _write_as_utf8(arrived)
             with self._turn:
                 self._require_room()
                 arrived.replace(self._folder / f"own-{_digest(arrived)}{arrived.suffix}")
@@ -111,6 +113,18 @@ def _written(file: BinaryIO, folder: Path) -> Path:
         copy.flush()
         os.fsync(copy.fileno())
     return path
+
+
+def _write_as_utf8(path: Path) -> None:
+    """A table of another encoding, which was read, in the one that every export holds; all others stay as they were given."""
+    content = path.read_bytes()
+    try:
+        content.decode()
+    except UnicodeDecodeError:
+        with path.open("wb") as file:
+            file.write(decoded(content, path.name).encode())
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def _ending(start: bytes) -> str:

@@ -124,6 +124,34 @@ def test_an_archive_carries_a_diary_from_one_home_to_another(tmp_path: Path, hom
         healing("import", file)
 
 
+def test_an_import_that_brings_nothing_in_is_no_success(tmp_path: Path, home: Home, healing: Healing) -> None:
+    file = tmp_path / "diary.csv"
+    file.write_text(f"text,day\n{HIDDEN},2024-05-01\n", encoding="utf-8")
+    assert healing("import", file).exit_code == 0
+    assert healing("import", file).exit_code == 0  # it is here already
+    file.write_text(f'text,day\n"{HIDDEN},2024-05-01\n', encoding="utf-8")
+    told = healing("import", file)
+    assert told.exit_code == 1
+    assert "line 2: a quotation mark that is never closed" in told.output
+    assert HIDDEN not in told.output
+
+
+def test_an_import_is_looked_into_and_taken_back_as_one(tmp_path: Path, home: Home, healing: Healing) -> None:
+    home.diary.add("먼저 있던 글")
+    file = tmp_path / "diary.csv"
+    file.write_text(f"text,day\n{HIDDEN},2024-05-01\n둘째,2024-05-02\n", encoding="utf-8")
+    told = healing("import", file, "--look").output
+    assert told.startswith("nothing was kept; entries imported: 2, here already: 0")
+    assert home.diary.count() == 1
+    healing("import", file)
+    with pytest.raises(Refusal, match="add --yes"):
+        healing("undo-import")
+    assert healing("undo-import", "--yes").output == "entries forgotten: 2\n"
+    assert [record.entry.text for record in home.diary.records()] == ["먼저 있던 글"]
+    with pytest.raises(Refusal, match="no import can be taken back"):
+        healing("undo-import", "--yes")
+
+
 def test_a_readable_export_says_that_it_is_readable(tmp_path: Path, home: Home, healing: Healing) -> None:
     home.diary.add(HIDDEN)
     told = healing("export", tmp_path / "diary.json", "--form", "json").output

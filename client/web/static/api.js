@@ -17,9 +17,9 @@ export class Problem extends Error {
   }
 }
 
-export async function call(method, path, { query = {}, body, file } = {}) {
+export async function call(method, path, { query = {}, body, file, headers: more = {}, whole = false } = {}) {
   const asked = new URLSearchParams(Object.entries(query).filter(([, value]) => value !== "" && value !== null && value !== undefined));
-  const headers = { Accept: "application/json" };
+  const headers = { Accept: whole ? "*/*" : "application/json", ...more };
   if (body !== undefined) headers["Content-Type"] = "application/json";
   if (file) headers["Content-Type"] = file.type || "application/octet-stream";
   let answer;
@@ -31,6 +31,7 @@ export async function call(method, path, { query = {}, body, file } = {}) {
     throw new Problem(0);
   }
   if (answer.status === 204) return null;
+  if (whole && answer.ok) return answer.blob();
   const said = await answer.json().catch(() => ({}));
   if (!answer.ok) throw new Problem(answer.status, said);
   return said;

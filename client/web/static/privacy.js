@@ -3,6 +3,7 @@
 import { call, kindly, tell } from "./api.js";
 import { table } from "./charts.js";
 import { ask, make, once, redraw } from "./elements.js";
+import { takingIn, takingOut } from "./transfer.js";
 import { day, number, percent, say, time, today } from "./words.js";
 
 const page = Object.fromEntries(["panels", "sent", "budget", "participation", "model", "rounds"].map((id) => [id, document.getElementById(id)]));
@@ -126,6 +127,8 @@ async function back() {
   tell(say("model.back.done", { version: now.version }));
 }
 
+takingOut(document.getElementById("out"));
+takingIn(document.getElementById("in"), document.getElementById("in-found"), document.getElementById("in-undo"));
 document.addEventListener("language", show);
 const [privacy, reading] = await Promise.all([kindly(() => call("GET", "/v1/privacy")), kindly(() => call("GET", "/v1/model"))]);
 Object.assign(state, { privacy, model: reading });

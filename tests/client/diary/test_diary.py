@@ -48,7 +48,7 @@ def test_only_entries_with_a_label_train_and_oldest_first(diary: Diary) -> None:
 
 
 def test_an_entry_comes_back_as_it_was_kept(diary: Diary) -> None:
-    text = '줄\n바꿈, "따옴표" 와 이모지 👩‍👩‍👧 \x00 끝 ' + unicodedata.normalize("NFD", "한글")
+    text = '줄\n바꿈, "따옴표" 와 이모지 👩‍👩‍👧 \x01 끝 ' + unicodedata.normalize("NFD", "한글")
     number = diary.add(
         text, emotion=Emotion.ANGER, day=date(2024, 2, 29), reading=READING, feelings=[Emotion.ANXIETY, Emotion.JOY], teaches=False
     )

@@ -54,6 +54,51 @@ def test_bad_rows_are_listed_by_line_and_the_others_are_read(tmp_path: Path) -> 
     assert catalogue.account().startswith("3 songs from mine.csv, 5 rows left out (3: ")
 
 
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        ("Name,Artist,Composer,Genre,Year\n밤편지,아이유,김제휘,발라드,2017\n", ("밤편지", "아이유", 2017)),
+        ("Composer,Artist,Name\n김제휘,아이유,밤편지\n", ("밤편지", "아이유", None)),
+        ("Title,Artist,Album,Track,Year\n양화대교,자이언티,쇼미더머니,3,2014\n", ("양화대교", "자이언티", 2014)),
+        ("Track,Song Title,Album Artist,Artist\n3,양화대교,여러 가수,자이언티\n", ("양화대교", "자이언티", None)),
+        ("title,artist,year,date\n좋은 날,아이유,2010,2024-05-01\n", ("좋은 날", "아이유", 2010)),
+        ("date,title,artist,year\n2024-05-01,좋은 날,아이유,2010\n", ("좋은 날", "아이유", 2010)),
+        ('"Track URI","Track Name","Album Name","Artist Name(s)","Album Release Date","Added At"\n'
+         '"spotify:track:1","좋은 날","Real","아이유","2010-12-09","2024-05-01"\n', ("좋은 날", "아이유", 2010)),
+        ("Track name,Artist name,Album,Playlist name,Type,ISRC\n좋은 날,아이유,Real,내 노래,Playlist,\n", ("좋은 날", "아이유", None)),
+        ("Shazam Library\nIndex,TagTime,Title,Artist,URL,TrackKey\n1,2024-01-01,좋은 날,아이유,x,1\n", ("좋은 날", "아이유", None)),
+        ("노래 URL,노래 제목,앨범 제목,아티스트 이름\nhttps://a.b/c,좋은 날,Real,아이유\n", ("좋은 날", "아이유", None)),
+        ("Title;Artist;Album\n좋은 날;아이유, 누구;Real\n", ("좋은 날", "아이유, 누구", None)),
+        ("Title\tArtist\tAlbum\n좋은 날\t아이유, 누구\tReal\n", ("좋은 날", "아이유, 누구", None)),
+        ("sep=;\r\nTitle;Artist\r\n좋은 날;아이유\r\n", ("좋은 날", "아이유", None)),
+        ("Name\tArtist\tComposer\r좋은 날\t아이유\t이민수\r".encode("utf-16"), ("좋은 날", "아이유", None)),
+        ("제목,가수\n좋은 날,아이유\n".encode("cp949"), ("좋은 날", "아이유", None)),
+    ],
+)  # fmt: skip
+def test_of_several_columns_the_most_exact_name_counts(tmp_path: Path, content: str | bytes, found: tuple[str, str, int | None]) -> None:
+    [song] = read_songs(written(tmp_path, "mine.csv", content))
+    assert (song.title, song.artist, song.year) == found
+
+
+def test_spotifys_valence_and_energy_are_brought_to_our_scale(tmp_path: Path) -> None:
+    [song] = read_songs(
+        written(
+            tmp_path, "mine.csv", 'Track Name,Artist Name(s),Genres,Danceability,Energy,Valence\n어떤 노래,누구,"k-pop,pop",0.3,0.9,0.25\n'
+        )
+    )
+    assert (song.valence, song.arousal, song.genre) == (-0.5, 0.8, "pop")
+    [song] = read_songs(written(tmp_path, "mine.csv", "title,artist,valence,energy\n어떤 노래,누구,0.25,0.9\n"))
+    assert (song.valence, song.arousal) == (0.25, 0.9)
+
+
+def test_an_open_quotation_mark_costs_one_song(tmp_path: Path) -> None:
+    lines = ["title,artist", *(f"노래 {number},가수 {number}" for number in range(30))]
+    lines[5] = f'"{lines[5]}'
+    catalogue = read_catalogue(written(tmp_path, "mine.csv", "\n".join(lines)))
+    assert len(catalogue.songs) == 29
+    assert catalogue.bad_rows == ((6, "a quotation mark that is never closed"),)
+
+
 def test_the_tracks_of_the_shared_data_import_cleanly_and_name_their_author(shared_data: Path) -> None:
     path = shared_data / "music" / "catalogue.csv"
     if not path.exists():
@@ -124,8 +169,8 @@ BOMB = '<?xml version="1.0"?><!DOCTYPE b [<!ENTITY a "aaaaaaaaaa"><!ENTITY c "&a
         ("nul.csv", b"\x00" * 100, "names no title"),
         ("headless.csv", "하나,가\n둘,나\n", "names no title"),
         ("empty.csv", "", "names no title"),
-        ("long.csv", "title,artist\n" + "a" * 11 * 2**20 + ",b\n", "is no CSV"),
-        ("korean.csv", "제목,가수\n".encode("cp949"), "iconv"),
+        ("long.csv", "title,artist\n" + "a" * 11 * 2**20 + ",b\n", "no song could be read"),
+        ("korean.m3u8", "#EXTM3U\n#EXTINF:1,가수 - 제목\n".encode("cp949"), "iconv"),
         ("song.exe", "x", "no catalogue that can be read"),
         ("none.m3u8", "#EXTM3U\n", "no song could be read"),
     ],

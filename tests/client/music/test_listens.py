@@ -172,6 +172,35 @@ def test_a_hostile_or_broken_file_is_one_sentence(content: str | bytes, sentence
         read(content)
 
 
+@pytest.mark.parametrize(
+    ("content", "named", "instead"),
+    [
+        ([{"endTime": "2024-05-01 12:00", "artistName": "아이유", "trackName": "밤편지", "msPlayed": 250000}],
+         "Spotify's account data", "Extended"),
+        ([{"header": "YouTube Music", "title": "밤편지을(를) 시청했습니다.", "time": "2024-05-01T12:00:00.000Z"}],
+         "YouTube", "ListenBrainz's export"),
+        ([{"track": [{"artist": {"#text": "아이유"}, "name": "밤편지"}]}], "Last.fm", "listenbrainz.org"),
+        ({"recenttracks": {"track": []}}, "Last.fm", "listenbrainz.org"),
+        ({"user_id": 1, "username": SECRETS[0]}, "names the account", "folder listens/"),
+        ({"playlist": {"track": []}}, "playlist", "songs/import"),
+        ({"program": "x", "entries": []}, "a diary", "healing client import"),
+        ([{"a": 1}, {"b": SECRETS[0]}], "unknown form", "Spotify's extended"),
+        ([{"ts": 1714564800, "song": "밤편지"}], "unknown form", "Spotify's extended"),
+    ],
+)  # fmt: skip
+def test_a_history_of_another_form_is_named_with_the_file_to_ask_for(content: object, named: str, instead: str) -> None:
+    with pytest.raises(Refusal, match=named) as refused:
+        read(content)
+    sentence, _, following = str(refused.value).partition("; ")
+    assert named in sentence
+    assert instead in following
+    assert not any(secret in str(refused.value) for secret in (*SECRETS, "밤편지"))
+
+
+def test_one_known_listen_makes_a_history_known() -> None:
+    assert len(read([{}, {"x": 1}, spotify(), listenbrainz()])) == 2
+
+
 def test_an_empty_file_has_no_listens() -> None:
     assert read("") == []
     assert read(" \n ") == []
