@@ -11,9 +11,8 @@ from __future__ import annotations
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from client.home import Home
-from client.participation import takes_part
+from client.participation import require_not_paused, require_part
 from client.vault import WrongKey
-from model.records import Declined
 from model.refusal import Refusal
 from model.settings import RunSettings
 from privacy.encryption import SumForm, SumKey, open_key, seal_key
@@ -28,17 +27,15 @@ FILE = "masking.json"
 KEY_FILE = "sum-key.bin"
 
 
-def draw_keys(order: AdvertiseOrder, settings: RunSettings, home: Home) -> Advertisement | Declined:
+def draw_keys(order: AdvertiseOrder, settings: RunSettings, home: Home) -> Advertisement:
     """Begin a masked or encrypted round, if this device agrees to it; the secrets of one that was not finished are gone.
 
     This device's number is the one under which its key is registered, whatever the server calls it. A device whose person
-    sits the round out says so here, and draws nothing.
+    sits the round out draws nothing.
     """
-    if home.participation.paused:  # said before it is looked whether this device could: a paused one need not be up to date
-        return Declined("paused", order.round.number)
+    require_not_paused(home.root)  # before it is looked whether this device could: a paused one need not be up to date
     _require_agreed(order, settings, home)
-    if not takes_part(home.root, run=order.round.run, round=order.round.number):
-        return Declined("paused", order.round.number)
+    require_part(home.root, run=order.round.run, round=order.round.number)
     identity = home.identity
     advertisement, secrets = advertise(order.round, home.register.number_of(identity.public), identity)
     _forget_sum_key(home)

@@ -19,7 +19,7 @@ import numpy as np
 from flwr.app import Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
-from model.records import Declined, GlobalModel, TrainOrder, decode_reply, encode_train_order
+from model.records import NOT_READY, Declined, GlobalModel, TrainOrder, decode_reply, encode_train_order
 from model.refusal import Refusal
 from model.settings import RunSettings
 from model.weights import Weights
@@ -162,7 +162,7 @@ class BlindAveraging(FederatedAveraging, ABC):
             return True
         answer = self._decoded(reply, decode_reply)
         if isinstance(answer, Declined):
-            self.tally.declined[answer.reason] += 1
+            self.tally.declined[NOT_READY] += 1
         elif answer is not None:
             self.tally.refused[reply.metadata.src_node_id] = f"answered {order} with an update that is not hidden"
         return False
