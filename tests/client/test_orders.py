@@ -1,4 +1,4 @@
-"""What a lying server learns from a device by orders: nothing that was not charged, whatever it asks (the whole device, from message to reply)."""
+"""What a lying server learns from a device by orders: nothing that was not charged. The whole device is asked, from message to reply."""
 
 from __future__ import annotations
 
