@@ -9,7 +9,17 @@ from collections.abc import Callable
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from client.blind import deal_shares, draw_keys, encrypt_update, make_key, mask_update, open_sum, reveal_shares, sign_survivors
+from client.blind import (
+    deal_shares,
+    draw_keys,
+    encrypt_update,
+    make_key,
+    mask_update,
+    open_sum,
+    require_keys_for,
+    reveal_shares,
+    sign_survivors,
+)
 from client.declined import note_declined
 from client.home import Home
 from client.sent import note_sent
@@ -114,6 +124,7 @@ def _trained(content: RecordDict, settings: RunSettings, home: Home, device: int
         if settings.aggregation == "plain":
             answer = encode_reply(learn(order, settings, home, device=device))
         else:
+            require_keys_for(order, settings, home)
             answer = _hidden(learn_to_hide(order, settings, home, device=device), content, settings, home, round=order.round)
     except Refusal as refusal:
         return _declined(refusal, home, run=order.run, round=order.round)

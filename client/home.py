@@ -117,7 +117,7 @@ class Home:
         except (ValueError, TypeError):
             raise Damaged(f"'{self._policy_path}' is damaged; write it anew from the defaults") from None
 
-    def change_policy(self, **choices: bool | float) -> DevicePolicy:
+    def change_policy(self, **choices: Any) -> DevicePolicy:
         """What this device agrees to from now on; what is not named stays as it is."""
         policy = replace(self.policy, **choices)
         write_durably(self._policy_path, json.dumps(asdict(policy), indent=1).encode())

@@ -23,6 +23,7 @@ from model.refusal import Refusal
 from model.settings import RunSettings
 from model.training import Entries, local_generator, train_plainly
 from model.tuning import tuned_classifier
+from model.weights import Weights
 from privacy.ledger import LedgerDamaged, PrivacyBudgetSpent
 from privacy.plan import calibrated
 
@@ -94,7 +95,7 @@ def test_the_ledger_is_charged_before_the_diary_is_opened(tmp_path: Path, small:
 def test_weights_that_do_not_fit_cost_nothing(tmp_path: Path, small: Small, examples: list[Example]) -> None:
     settings = small()
     home, order = home_with(tmp_path, examples), order_for(settings)
-    infinite = order.model.weights.scale(float("inf"))
+    infinite = Weights({name: np.full_like(array, np.inf) for name, array in order.model.weights.items()})
     for weights in (order_for(small(tuning="lora")).model.weights, infinite):
         with pytest.raises(Refusal, match=r"on one side only|not finite"):
             learn(replace(order, model=replace(order.model, weights=weights)), settings, home, device=0)
