@@ -18,11 +18,13 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from client.app import app
-from client.declined import declined_orders
+from client.declined import declined_orders, note_declined
 from client.home import DevicePolicy, Home
 from client.sent import sent_messages
+from client.status import status_lines, status_of
 from model.emotions import EMOTIONS
 from model.records import GlobalModel, PlanNumbers, TrainOrder, decode_reply, encode_train_order
+from model.refusal import Damaged, Refusal
 from model.settings import RunSettings
 from model.tuning import tuned_classifier
 from model.weights import Weights
@@ -339,3 +341,43 @@ def test_no_order_makes_a_device_ask_the_hub_or_read_a_folder(
     assert asked == []
     assert device.charged == 0
     assert is_update(device.answer(order, settings_of()))  # the same folder, by the name under which it is installed
+
+
+# what the person sees
+
+
+def test_the_person_sees_the_limits_and_why_the_newest_order_was_declined(tmp_path: Path, tiny_body: Path, order: TrainOrder) -> None:
+    device = device_with(tmp_path / "home", tiny_body, 8, DevicePolicy(epsilon_per_run=3.0, epsilon_per_week=2.0))
+    assert not any(line.startswith("declined") for line in status_lines(status_of(device.home)))
+    assert not is_update(device.answer(replace(order, run="달\x1b[2J", plan=None), settings_of()))
+    lines = {line.split()[0]: line for line in status_lines(status_of(device.home))}
+    assert "epsilon 3 in one run and 2 in seven days" in lines["limits"]
+    assert "contradict each other" in lines["declined"]
+    assert "\x1b" not in lines["declined"]
+    assert "delta" not in lines
+
+
+def test_the_person_is_told_where_delta_is_too_large_for_the_diary(tmp_path: Path, tiny_body: Path) -> None:
+    """n^-1.5 of 22 labels is 0.0097: a hundredth is made for 21."""
+    for entries, told_of_it in ((21, False), (22, True)):
+        device = device_with(tmp_path / str(entries), tiny_body, entries, DevicePolicy(delta=0.01))
+        assert any(f"{entries} labels are more than delta 0.01" in line for line in status_lines(status_of(device.home))) == told_of_it
+
+
+def test_no_number_of_orders_fills_the_disk_and_a_damaged_record_begins_anew(tmp_path: Path) -> None:
+    for round in range(50):
+        note_declined(tmp_path, run="달" * 10**4, round=round, why="because " * 10**4)
+    assert [one.round for one in declined_orders(tmp_path)] == list(range(30, 50))
+    assert (tmp_path / "declined.json").stat().st_size < 20 * 3000
+    (tmp_path / "declined.json").write_bytes(b"[{}]")
+    with pytest.raises(Damaged, match="is damaged"):
+        declined_orders(tmp_path)
+    note_declined(tmp_path, run="run", round=1, why="because")
+    assert [one.why for one in declined_orders(tmp_path)] == ["because"]
+
+
+@pytest.mark.parametrize("name", ["epsilon_limit", "epsilon_per_run", "epsilon_per_week", "delta"])
+@pytest.mark.parametrize("value", [0, -1.0, math.nan, "8", True, None])
+def test_a_policy_that_is_no_number_above_nought_is_refused(name: str, value: Any) -> None:
+    with pytest.raises(Refusal, match=f"{name.replace('_', '-')} is"):
+        DevicePolicy(**{name: value})
