@@ -9,7 +9,18 @@ from collections.abc import Callable
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from client.blind import deal_shares, draw_keys, encrypt_update, make_key, mask_update, open_sum, reveal_shares, sign_survivors
+from client.blind import (
+    deal_shares,
+    draw_keys,
+    encrypt_update,
+    make_key,
+    mask_update,
+    open_sum,
+    require_keys_for,
+    reveal_shares,
+    sign_survivors,
+)
+from client.declined import note_declined
 from client.home import Home
 from client.sent import note_sent
 from model.records import Declined, decode_publish_order, decode_train_order, encode_reply
@@ -35,6 +46,9 @@ app = ClientApp()
 CLIENT_FAILED = 3001
 """Flower leaves error codes above 1000 to applications."""
 
+FAILED = "the device gave no answer"
+"""All that an error says, whatever the cause."""
+
 _log = logging.getLogger("healing.client")
 
 
@@ -49,8 +63,11 @@ def advertise(message: Message, context: Context) -> Message:
     """Draw keys for a masked round."""
 
     def act(settings: RunSettings, home: Home) -> RecordDict:
-        keys = draw_keys(decode_advertise_order(message.content), settings, home)
-        return encode_reply(keys) if isinstance(keys, Declined) else encode_advertisement(keys)
+        order = decode_advertise_order(message.content)
+        try:
+            return encode_advertisement(draw_keys(order, settings, home))
+        except Refusal as refusal:
+            return _declined(refusal, home, run=order.round.run, round=order.round.number)
 
     return _answer(message, context, act)
 
@@ -103,14 +120,22 @@ def _trained(content: RecordDict, settings: RunSettings, home: Home, device: int
     from client.learning import learn, learn_to_hide  # torch takes seconds to import, and a node starts a process for every message
 
     order = decode_train_order(content)
-    if settings.aggregation == "plain":
-        update = learn(order, settings, home, device=device)
-        answer, declined = encode_reply(update), isinstance(update, Declined)
-    else:
-        values = learn_to_hide(order, settings, home, device=device)
-        declined = isinstance(values, Declined)
-        answer = encode_reply(values) if isinstance(values, Declined) else _hidden(values, content, settings, home, round=order.round)
-    return answer if declined else _noted(answer, "update", settings, home, run=order.run, round=order.round)
+    try:
+        if settings.aggregation == "plain":
+            answer = encode_reply(learn(order, settings, home, device=device))
+        else:
+            require_keys_for(order, settings, home)
+            answer = _hidden(learn_to_hide(order, settings, home, device=device), content, settings, home, round=order.round)
+    except Refusal as refusal:
+        return _declined(refusal, home, run=order.run, round=order.round)
+    return _noted(answer, "update", settings, home, run=order.run, round=order.round)
+
+
+def _declined(refusal: Refusal, home: Home, *, run: str, round: int) -> RecordDict:
+    """The one answer for every cause; the true one stays in Home for the person, and in this device's log."""
+    _log.warning("%s", refusal)
+    note_declined(home.root, run=run, round=round, why=str(refusal))
+    return encode_reply(Declined(round))
 
 
 def _hidden(values: Integers, content: RecordDict, settings: RunSettings, home: Home, *, round: int) -> RecordDict:
@@ -127,7 +152,7 @@ def _noted(answer: RecordDict, what: str, settings: RunSettings, home: Home, *, 
 
 
 def _answer(message: Message, context: Context, act: Callable[[RunSettings, Home], RecordDict]) -> Message:
-    """The reply, or an error that names nothing but its class.
+    """The reply, or an error that says nothing, not even its class.
 
     An exception may quote what it stumbled over: diary text, or where this device keeps it. Flower would send and log
     its words and its traceback, so they end here: a refusal's sentence in this device's log, of anything else the place.
@@ -137,11 +162,11 @@ def _answer(message: Message, context: Context, act: Callable[[RunSettings, Home
         return Message(act(settings, Home.find(context.node_config, settings)), reply_to=message)
     except Refusal as refusal:
         _log.warning("%s", refusal)
-        return Message(Error(CLIENT_FAILED, type(refusal).__name__), reply_to=message)
+        return Message(Error(CLIENT_FAILED, FAILED), reply_to=message)
     except Exception as error:
         place = traceback.extract_tb(error.__traceback__)[-1]
         _log.error("%s at %s:%s", type(error).__name__, place.filename, place.lineno)
-        return Message(Error(CLIENT_FAILED, type(error).__name__), reply_to=message)
+        return Message(Error(CLIENT_FAILED, FAILED), reply_to=message)
 
 
 def _device(context: Context) -> int:

@@ -4,41 +4,50 @@ Between two messages a device's secrets lie in its Home, in one sealed file that
 that is killed and asked again never takes a step twice with the same masks, and what a step no longer needs is gone. An
 encrypted round's sum key lies beside it until this device opens the sum, draws the keys of another round, or is sent the
 model of that round or a later one, whichever comes first: whoever takes the device after that opens no update with it.
+
+Keys are drawn for one piece of work, the very model, settings and plan of a train order (:func:`privacy.round_work.work_digest`), and a
+device hides an update of no other. It hides one update for a run and round, ever: the sums of a round that is done twice, with other
+survivors, differ by one device's update.
 """
 
 from __future__ import annotations
 
+import json
+
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from client.home import Home
-from client.participation import takes_part
+from client.participation import require_not_paused, require_part
 from client.vault import WrongKey
-from model.records import Declined
-from model.refusal import Refusal
+from model.records import TrainOrder
+from model.refusal import Damaged, Refusal
 from model.settings import RunSettings
 from privacy.encryption import SumForm, SumKey, open_key, seal_key
 from privacy.encryption_records import DealtKey, EncryptedUpdate, KeyDelivery, OpenedSum, OpenOrder, signed_key
 from privacy.fixed_point import Integers
 from privacy.masking import Agreement, MaskedInput, Shares, Unmasking, advertise, agree, mask, share, unmask
 from privacy.masking_records import AdvertiseOrder, AgreeOrder, ShareOrder, UnmaskOrder
-from privacy.roster import Advertisement, checked_roster
+from privacy.roster import Advertisement, MaskingRound, checked_roster
 from privacy.round_secrets import Answered, InputMasked, KeysDrawn, SharesDealt, SurvivorsSigned, UpdateEncrypted
+from privacy.round_work import masking_run, work_digest
 
 FILE = "masking.json"
 KEY_FILE = "sum-key.bin"
+HIDDEN_FILE = "hidden-rounds.json"
+KEPT_RUNS = 1000
+"""Runs whose last hidden round is remembered."""
 
 
-def draw_keys(order: AdvertiseOrder, settings: RunSettings, home: Home) -> Advertisement | Declined:
+def draw_keys(order: AdvertiseOrder, settings: RunSettings, home: Home) -> Advertisement:
     """Begin a masked or encrypted round, if this device agrees to it; the secrets of one that was not finished are gone.
 
     This device's number is the one under which its key is registered, whatever the server calls it. A device whose person
-    sits the round out says so here, and draws nothing.
+    sits the round out draws nothing.
     """
-    if home.participation.paused:  # said before it is looked whether this device could: a paused one need not be up to date
-        return Declined("paused", order.round.number)
+    require_not_paused(home.root)  # before it is looked whether this device could: a paused one need not be up to date
     _require_agreed(order, settings, home)
-    if not takes_part(home.root, run=order.round.run, round=order.round.number):
-        return Declined("paused", order.round.number)
+    _require_new(order.round, home)
+    require_part(home.root, run=order.round.run, round=order.round.number)
     identity = home.identity
     advertisement, secrets = advertise(order.round, home.register.number_of(identity.public), identity)
     _forget_sum_key(home)
@@ -69,12 +78,25 @@ def deal_shares(order: ShareOrder, home: Home) -> Shares:
     return shares
 
 
+def require_keys_for(order: TrainOrder, settings: RunSettings, home: Home) -> None:
+    """:class:`Refusal` unless this device drew keys for the very work of this order; before it is paid for and trained."""
+    content = _kept(home)
+    drawn = KeysDrawn.from_bytes(content) if settings.aggregation == "encrypted" else SharesDealt.from_bytes(content).keys
+    if drawn.round.run != masking_run(order.run) or drawn.round.number != order.round or drawn.round.work != work_digest(order, settings):
+        raise Refusal(
+            f"the order of round {order.round} is for another model, plan or settings than those for which this device drew keys; "
+            "nothing was trained or sent"
+        )
+    _require_new(drawn.round, home)
+
+
 def mask_update(values: Integers, sealed: dict[int, bytes], home: Home, *, round: int) -> MaskedInput:
     """An update in fixed point, under its masks."""
     secrets = SharesDealt.from_bytes(_kept(home))
     if secrets.keys.round.number != round:
         raise Refusal(f"the order is of round {round} and this device's masks are of round {secrets.keys.round.number}; nothing was sent")
     masked, left = mask(secrets, sealed, values)
+    _note_hidden(secrets.keys.round, home)
     _keep(home, left.to_bytes())
     return masked
 
@@ -99,6 +121,7 @@ def encrypt_update(values: Integers, given: KeyDelivery, home: Home, *, round: i
     key = _sum_key(given, keys, home)
     form = SumForm(key.digest, len(values), keys.round.asked)
     update = EncryptedUpdate(keys.round, keys.device, key.encrypt(values, form))
+    _note_hidden(keys.round, home)
     home.sealed(KEY_FILE).write(key.to_bytes())
     _keep(home, UpdateEncrypted(keys.round, keys.device, len(values)).to_bytes())
     return update
@@ -188,6 +211,36 @@ def reveal_shares(order: UnmaskOrder, home: Home) -> Unmasking:
     unmasking, over = unmask(SurvivorsSigned.from_bytes(_kept(home)), order.signatures, home.register.devices)
     _keep(home, over.to_bytes())
     return unmasking
+
+
+def _require_new(round: MaskingRound, home: Home) -> None:
+    last = _hidden_rounds(home).get(round.run, -1)
+    if round.number <= last:
+        raise Refusal(
+            f"the server asks for round {round.number} and this device hid an update in round {last} of the run; a round that is done "
+            "twice would tell one device's update, go on with the next"
+        )
+
+
+def _note_hidden(round: MaskingRound, home: Home) -> None:
+    """On disk before the update leaves: a crash can only cost this device the round."""
+    _require_new(round, home)
+    known = {run: number for run, number in _hidden_rounds(home).items() if run != round.run} | {round.run: round.number}
+    home.sealed(HIDDEN_FILE).write(json.dumps(dict(list(known.items())[-KEPT_RUNS:])).encode())
+
+
+def _hidden_rounds(home: Home) -> dict[str, int]:
+    """By run, the last round in which this device hid an update; the run that was last, last."""
+    if not (home.root / HIDDEN_FILE).exists():
+        return {}
+    try:
+        known: dict[str, int] = json.loads(home.sealed(HIDDEN_FILE).read())
+    except WrongKey:
+        raise Damaged(
+            f"'{home.root / HIDDEN_FILE}' is damaged, so in which rounds this device hid an update is unknown; it hides none until it "
+            "is removed, which only the federation's people may judge to be safe"
+        ) from None
+    return known
 
 
 def _keep(home: Home, secrets: bytes) -> None:

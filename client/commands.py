@@ -41,6 +41,8 @@ def init(
     passphrase_file: PassphraseFile = None,
     key_file: Annotated[Path | None, typer.Option(help="where to put the key file, such as a stick; default: in the Home")] = None,
     epsilon_limit: Annotated[float, typer.Option(help="privacy budget of this device for its whole life")] = 8.0,
+    epsilon_per_run: Annotated[float, typer.Option(help="the most of it that one run may spend")] = 4.0,
+    epsilon_per_week: Annotated[float, typer.Option(help="the most of it that seven days may spend")] = 4.0,
     fewest_asked: Annotated[
         int, typer.Option(help="hide a masked or encrypted update only where so many devices are asked, 3 or more")
     ] = 5,
@@ -60,7 +62,13 @@ def init(
     chosen = None if exists else _chosen(passphrase_file, ask=ask_passphrase)
     if chosen and key_file:
         raise Refusal("a Home opens with a passphrase or with a key file; give one of the two")
-    policy = DevicePolicy(epsilon_limit=epsilon_limit, delta=delta, fewest_asked=fewest_asked)
+    policy = DevicePolicy(
+        epsilon_limit=epsilon_limit,
+        epsilon_per_run=epsilon_per_run,
+        epsilon_per_week=epsilon_per_week,
+        delta=delta,
+        fewest_asked=fewest_asked,
+    )
     made = Home.create(home, policy, passphrase=chosen, key_file=key_file)
     installed = install(made)
     if exists and not installed.written:

@@ -30,10 +30,12 @@ IDENTITY = "identity.json"
 
 @dataclass(frozen=True, kw_only=True)
 class DevicePolicy:
-    """What this device agrees to, whatever a server asks: its lifetime budget, whether it trains unprotected, and among how many
-    devices it hides a masked or encrypted update (of ``fewest_asked``, two thirds are in the sum)."""
+    """What this device agrees to, whatever a server asks: its budget for life, for one run and for seven days, whether it trains
+    unprotected, and among how many devices it hides a masked or encrypted update (of ``fewest_asked``, two thirds are in the sum)."""
 
     epsilon_limit: float = 8.0
+    epsilon_per_run: float = 4.0
+    epsilon_per_week: float = 4.0
     delta: float = 1e-4
     allow_unprotected: bool = False
     fewest_asked: int = 5
@@ -41,6 +43,10 @@ class DevicePolicy:
     def __post_init__(self) -> None:
         if not (is_number(self.fewest_asked) and self.fewest_asked >= FEWEST_ASKED):
             raise Refusal(f"fewest-asked is {str(self.fewest_asked)[:20]}; it must be a whole number, at least {FEWEST_ASKED}")
+        for name in ("epsilon_limit", "epsilon_per_run", "epsilon_per_week", "delta"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+                raise Refusal(f"{name.replace('_', '-')} is {str(value)[:20]}; it must be a number above 0")
 
 
 class Home:
@@ -111,7 +117,7 @@ class Home:
         except (ValueError, TypeError):
             raise Damaged(f"'{self._policy_path}' is damaged; write it anew from the defaults") from None
 
-    def change_policy(self, **choices: bool | float) -> DevicePolicy:
+    def change_policy(self, **choices: Any) -> DevicePolicy:
         """What this device agrees to from now on; what is not named stays as it is."""
         policy = replace(self.policy, **choices)
         write_durably(self._policy_path, json.dumps(asdict(policy), indent=1).encode())
@@ -170,7 +176,13 @@ class Home:
     def _ledger(self, policy: DevicePolicy) -> Ledger:
         from privacy.ledger import Ledger
 
-        return Ledger(self.root / "ledger.json", limit=policy.epsilon_limit, delta=policy.delta)
+        return Ledger(
+            self.root / "ledger.json",
+            limit=policy.epsilon_limit,
+            run_limit=policy.epsilon_per_run,
+            week_limit=policy.epsilon_per_week,
+            delta=policy.delta,
+        )
 
     @property
     def checkpoints(self) -> CheckpointStore:

@@ -1,4 +1,7 @@
-"""One round on one device: diary in, protected update out (McMahan et al. 2017, Algorithm 2; Abadi et al. 2016 when private)."""
+"""One round on one device: diary in, protected update out (McMahan et al. 2017, Algorithm 2; Abadi et al. 2016 when private).
+
+The order of events is the promise: an order is judged (``privacy.orders``), charged, and only then is the diary opened.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,12 @@ from pathlib import Path
 from client.blind import end_round
 from client.compression import rounded
 from client.home import Home
-from client.participation import takes_part, tells_scores
+from client.participation import require_not_paused, require_part, tells_scores
 from model.classifier import EmotionClassifier, source_of
 from model.examples import texts
-from model.hub import find_model
+from model.hub import installed_model
 from model.normalization import TEXT_STEP
-from model.records import Declined, GlobalModel, Published, PublishOrder, TrainOrder, Update
+from model.records import GlobalModel, Published, PublishOrder, TrainOrder, Update
 from model.refusal import Refusal
 from model.settings import RunSettings
 from model.training import Entries, labels, local_generator, train_plainly
@@ -23,8 +26,8 @@ from model.weights import Weights
 from privacy.agreement import agreed_form, shared_noise
 from privacy.example_level import train_privately
 from privacy.fixed_point import Integers
-from privacy.label_counts import charged_class_weights
-from privacy.ledger import LedgerDamaged, PrivacyBudgetSpent
+from privacy.label_counts import ChargedCounts, charge_counts
+from privacy.orders import OrderRules, accepted_plan
 from privacy.plan import PrivacyPlan
 from privacy.randomness import SecureRandom
 from privacy.user_level import clip_update, noise_share
@@ -36,11 +39,12 @@ class OtherBody(Refusal):
     """The weights belong to another body or tokenizer than this device holds."""
 
 
-def learn(order: TrainOrder, settings: RunSettings, home: Home, *, device: int) -> Update | Declined:
-    """Train on the person's labelled entries and give the update, or say why this device sits the round out."""
+def learn(order: TrainOrder, settings: RunSettings, home: Home, *, device: int) -> Update:
+    """Train on the person's labelled entries and give the update; a :class:`Refusal` is why this device sits the round out.
+
+    What is refused before the ledger is charged is refused for every diary alike.
+    """
     learned = _learned(order, settings, home, device)
-    if isinstance(learned, Declined):
-        return learned
     difference, within = learned.difference, None
     if settings.update_precision == "fp16":
         difference = rounded(difference, home.cache, home.key, run=order.run)
@@ -51,18 +55,14 @@ def learn(order: TrainOrder, settings: RunSettings, home: Home, *, device: int) 
     return Update(difference, weight, order.round, settings.update_precision, within)
 
 
-def learn_to_hide(order: TrainOrder, settings: RunSettings, home: Home, *, device: int) -> Integers | Declined:
+def learn_to_hide(order: TrainOrder, settings: RunSettings, home: Home, *, device: int) -> Integers:
     """The same for a round whose updates are masked or encrypted: clipped to the order's norm, in fixed point, with this device's
     share of the noise where people are protected; the values (D,) are to be hidden before they leave."""
-    learned = _learned(order, settings, home, device)
-    if isinstance(learned, Declined):
-        return learned
     if order.update_clip is None:
         raise Refusal("the order names no norm to clip the update to, without which no hidden sum is safe; nothing was sent")
-    clipped = clip_update(learned.difference, order.update_clip)
-    if settings.protects_people:
-        return noise_share(clipped, shared_noise(settings), SecureRandom())
-    return agreed_form(settings).encode(clipped.update)
+    noise, form = shared_noise(settings) if settings.protects_people else None, agreed_form(settings)
+    clipped = clip_update(_learned(order, settings, home, device).difference, order.update_clip)
+    return form.encode(clipped.update) if noise is None else noise_share(clipped, noise, SecureRandom())
 
 
 @dataclass(frozen=True)
@@ -71,32 +71,38 @@ class _Learned:
     entries: int
 
 
-def _learned(order: TrainOrder, settings: RunSettings, home: Home, device: int) -> _Learned | Declined:
-    """Trained minus received weights: the ledger is charged first, and nothing has left the device yet."""
-    classifier = _classifier(settings, home)
-    _require_same_body(order.model, classifier)
-    plan = _plan(order, settings)
-    if not takes_part(home.root, run=order.run, round=order.round):
-        return Declined("paused", order.round)
+def _learned(order: TrainOrder, settings: RunSettings, home: Home, device: int) -> _Learned:
+    """Trained minus received weights: judged, then charged, then read from the diary; nothing has left the device yet."""
+    plan, classifier = _judged(order, settings, home)
+    counts = _charge(plan, order, home) if plan is not None else None
     entries = _labelled_entries(classifier, settings, home)
-    if not _may_train(home, plan, len(entries)):
-        return Declined("not-ready", order.round)
-    class_weights = None
-    if plan is not None:
-        try:
-            if plan.label_noise:  # either way on disk before anything is computed from the diary
-                kept = home.sealed(LABEL_COUNTS)
-                class_weights = charged_class_weights(entries.labels, plan, home.ledger, kept, run=order.run, round=order.round)
-            else:
-                home.ledger.charge(plan, run=order.run, round=order.round)
-        except (PrivacyBudgetSpent, LedgerDamaged):
-            return Declined("budget", order.round)
     classifier.write(order.model.weights)
     if plan is not None:
-        train_privately(classifier, entries, settings, plan, SecureRandom(), class_weights=class_weights)
+        weights = counts.class_weights(entries.labels) if counts is not None else None
+        train_privately(classifier, entries, settings, plan, SecureRandom(), class_weights=weights)
+    elif not len(entries):
+        raise Refusal("the diary has no entry that may teach, and in a round without protection of entries an empty one sits out")
     else:
         train_plainly(classifier, entries, settings, local_generator(settings.seed, round=order.round, device=device))
     return _Learned(classifier.read() - order.model.weights, len(entries))
+
+
+def _judged(order: TrainOrder, settings: RunSettings, home: Home) -> tuple[PrivacyPlan | None, EmotionClassifier]:
+    """The plan and the model by which this order may train; never reads the diary."""
+    require_not_paused(home.root)  # first of all: a paused device looks for no model
+    plan = accepted_plan(order, settings, OrderRules(delta=home.policy.delta, unprotected=home.policy.allow_unprotected))
+    classifier = _classifier(settings, home)
+    _require_fitting(order.model, classifier)
+    require_part(home.root, run=order.run, round=order.round)
+    return plan, classifier
+
+
+def _charge(plan: PrivacyPlan, order: TrainOrder, home: Home) -> ChargedCounts | None:
+    """Put the round's cost on disk; the right to count labels where the plan counts them."""
+    if plan.label_noise:
+        return charge_counts(plan, home.ledger, home.sealed(LABEL_COUNTS), run=order.run, round=order.round)
+    home.ledger.charge(plan, run=order.run, round=order.round)
+    return None
 
 
 def publish(order: PublishOrder, settings: RunSettings, home: Home) -> Published:
@@ -106,7 +112,7 @@ def publish(order: PublishOrder, settings: RunSettings, home: Home) -> Published
     """
     end_round(home, round=order.round)
     classifier = _classifier(settings, home)
-    _require_same_body(order.model, classifier)
+    _require_fitting(order.model, classifier)
     home.checkpoints.publish(
         order.model.weights,
         model=settings.model,
@@ -125,27 +131,6 @@ def publish(order: PublishOrder, settings: RunSettings, home: Home) -> Published
     return Published(order.round, classifier.score(entries.rows, entries.labels) if len(entries) else None)
 
 
-def _plan(order: TrainOrder, settings: RunSettings) -> PrivacyPlan | None:
-    if settings.protects_people and order.update_clip is None:
-        raise Refusal(f"the run's privacy is '{settings.privacy}' and the order names no norm to clip the update to; nothing was trained")
-    if (order.plan is None) == settings.protects_entries:
-        raise Refusal(f"the order's plan and the run's privacy '{settings.privacy}' contradict each other; nothing was trained")
-    plan = PrivacyPlan(**vars(order.plan)) if order.plan is not None else None
-    if plan is not None and bool(plan.label_noise) != (settings.class_weights == "balanced"):
-        raise Refusal(
-            f"the order's label noise is {plan.label_noise:g} and the run's class-weights are '{settings.class_weights}', which contradict "
-            "each other; nothing was trained"
-        )
-    return plan
-
-
-def _may_train(home: Home, plan: PrivacyPlan | None, entries: int) -> bool:
-    """False without entries, without protection unless the device allows that, or with more entries than delta covers."""
-    if plan is None:
-        return entries > 0 and home.policy.allow_unprotected
-    return 0 < entries <= plan.most_entries
-
-
 def _labelled_entries(classifier: EmotionClassifier, settings: RunSettings, home: Home) -> Entries:
     """The entries that may teach, as the trunk gives them; what the person forgets meanwhile is in neither these nor the cache."""
     cache = TrunkCache(home.cache, classifier, settings, home.key)
@@ -156,7 +141,8 @@ def _labelled_entries(classifier: EmotionClassifier, settings: RunSettings, home
     return Entries(rows, labels(examples))
 
 
-def _require_same_body(model: GlobalModel, classifier: EmotionClassifier) -> None:
+def _require_fitting(model: GlobalModel, classifier: EmotionClassifier) -> None:
+    """Refuse weights of another body, tokenizer, text step or shape, and such as are not finite."""
     for what, theirs, ours in (
         ("base model", model.base_digest, classifier.base_digest),
         ("tokenizer", model.tokenizer_digest, classifier.tokenizer.digest),
@@ -165,10 +151,13 @@ def _require_same_body(model: GlobalModel, classifier: EmotionClassifier) -> Non
             raise OtherBody(f"the server's {what} is {theirs[:12]} and this device has {ours[:12]}; install the same one on both")
     if model.text_step != TEXT_STEP:
         raise OtherBody(f"the server prepares text by step {model.text_step} and this device by step {TEXT_STEP}; update the older one")
+    model.weights.require_shapes(classifier.read().shapes)
+    if not model.weights.is_finite():
+        raise Refusal("the server's weights hold a value that is not finite; nothing was trained or stored")
 
 
 def _classifier(settings: RunSettings, home: Home) -> EmotionClassifier:
-    return _built(settings, find_model(source_of(settings.model), home.models))
+    return _built(settings, installed_model(source_of(settings.model), home.models))
 
 
 @lru_cache(maxsize=1)

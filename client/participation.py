@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from model.checkpoint import locked, write_durably
-from model.refusal import Damaged
+from model.refusal import Damaged, Refusal
 
 FILE = "participation.json"
 
@@ -53,6 +53,22 @@ def takes_part(root: Path, *, run: str, round: int) -> bool:
         if wanted.skip_next:
             _write(root, Participation(), (run, round))
         return not wanted.skip_next
+
+
+class SitsOut(Refusal):
+    """This device's person has paused it, or chose to skip this round."""
+
+
+def require_not_paused(root: Path) -> None:
+    """:class:`SitsOut` while the device is paused; a round that is to be skipped is not used up by asking."""
+    if participation_of(root).paused:
+        raise SitsOut("this device is paused by its person; it takes part again when they say so")
+
+
+def require_part(root: Path, *, run: str, round: int) -> None:
+    """:class:`SitsOut` where this device does not train in a round (:func:`takes_part`)."""
+    if not takes_part(root, run=run, round=round):
+        raise SitsOut("this round is skipped by this device's person; it takes part in the next")
 
 
 def tells_scores(root: Path, *, round: int) -> bool:

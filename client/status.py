@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from client.declined import DeclinedOrder, declined_orders
 from client.home import Home
 from client.music.jukebox import music_faults
 from client.participation import Participation
@@ -25,7 +26,13 @@ class Status:
     spent: float | None
     fault: str
     limit: float
+    per_run: float
+    per_week: float
     delta: float
+    covered: bool
+    """Whether delta is at most n^-1.5 for the n labels."""
+    declined: DeclinedOrder | None
+    """The newest order that was turned down, and why."""
     unprotected: bool
     participation: Participation
     hides_among: str
@@ -36,22 +43,29 @@ class Status:
 
 def status_of(home: Home) -> Status:
     """Ask the diary, the checkpoints, the ledger and what the person chose."""
+    from privacy.orders import covers  # its accountants take seconds to import
+
     diary, policy = home.diary, home.policy
     spent, fault = None, ""
     try:
         spent = home.ledger.spent()
     except Refusal as refusal:
         fault = str(refusal)
+    labels, declined = len(diary.labelled()), declined_orders(home.root)
     return Status(
         home=home.root.absolute(),
         opens_with=opening_of(home),
         entries=diary.count(),
-        labels=len(diary.labelled()),
+        labels=labels,
         model=home.checkpoints.latest(),
         spent=spent,
         fault=fault,
         limit=policy.epsilon_limit,
+        per_run=policy.epsilon_per_run,
+        per_week=policy.epsilon_per_week,
         delta=policy.delta,
+        covered=covers(labels, policy.delta),
+        declined=declined[-1] if declined else None,
         unprotected=policy.allow_unprotected,
         participation=home.participation,
         hides_among=_hides_among(home),
@@ -78,7 +92,10 @@ def status_lines(status: Status) -> list[str]:
         f"diary          entries: {status.entries}, of which teach: {status.labels}; encrypted, opens with {status.opens_with}",
         f"model          {reads}",
         f"privacy spent  {spent}",
+        f"limits         at most epsilon {status.per_run:g} in one run and {status.per_week:g} in seven days",
+        *([] if status.covered else [f"delta          {_worth_of_delta(status)}"]),
         f"rounds         {_taking_part(status)}",
+        *([f"declined       {_declined(status.declined)}"] if status.declined else []),
         f"hides among    {status.hides_among}",
         *(f"music          {fault}" for fault in status.music_faults),
         f"files          {', '.join(status.files)}",
@@ -137,6 +154,17 @@ def _taking_part(status: Status) -> str:
         return "paused: this device takes part in none"
     taken = "takes part" if not status.participation.skip_next else "sits the next round out, then takes part"
     return taken + ("; also in rounds without protection" if status.unprotected else "; only in rounds that protect its entries")
+
+
+def _declined(order: DeclinedOrder) -> str:
+    return f"round {order.round} of run {order.run[:40]!r} at {order.at}, because {order.why} (the server was told no cause)"
+
+
+def _worth_of_delta(status: Status) -> str:
+    return (
+        f"{status.labels} labels are more than delta {status.delta:g} is made for (n^-1.5): the promise holds for each, and fails for "
+        f"each with that probability; a new Home may be made with a smaller one"
+    )
 
 
 def forgotten_lines(number: int, home: Home) -> list[str]:

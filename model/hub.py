@@ -25,6 +25,8 @@ from model.refusal import Refusal
 SAFETENSORS, PICKLE = "model.safetensors", "pytorch_model.bin"
 TOKENIZERS = ("spiece.model", "tokenizer.json", "vocab.txt")
 BESIDE_THE_WEIGHTS = ("config.json", *TOKENIZERS, "tokenizer_config.json", "special_tokens_map.json")
+LONGEST_NAME = 200
+"""Characters of a model's name, as a file system takes it."""
 WAY_OUT = "or use --model compact, which needs no download"
 
 
@@ -39,6 +41,27 @@ def find_model(source: str, models: Path | None = None) -> Path:
     if models is None or (folder / SAFETENSORS).is_file() or not (folder / PICKLE).is_file():
         return folder
     return _converted(folder, _place(source, models))
+
+
+def installed_model(source: str, models: Path | None) -> Path:
+    """The folder of a model that this device holds: under ``models``, a Home's own, or bundled with the program.
+
+    For a name that came with an order. No other folder of this machine is looked at and no network is used, so a server neither reads
+    what is not meant for it nor is told, by the hub's own records, who asked. ``models`` None is a virtual person's, who
+    holds all that this machine holds. :class:`Refusal` says where to put the files.
+    """
+    if models is None:
+        return find_model(source)
+    name = source.replace("/", "--")
+    if not name.isprintable() or name in ("", ".", "..") or "\\" in name or len(name) > LONGEST_NAME:
+        raise Refusal(f"'{name[:40]!r}' names no model; an order must name one that is installed on this device")
+    places = [models / name, *(bundle / source for bundle in bundles() if "/" not in source)]
+    folder = next((place for place in places if not missing_files(place)), None)
+    if folder is None:
+        raise Refusal(
+            f"the model '{name}' is not installed on this device, and no order can have it fetched; put its files into '{models / name}'"
+        )
+    return folder if (folder / SAFETENSORS).is_file() or folder != models / name else _converted(folder, folder)
 
 
 def bundles() -> list[Path]:

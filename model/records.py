@@ -23,11 +23,11 @@ from model.weights import Weights
 
 ARRAYS, ORDER, REPLY, METRICS = "arrays", "order", "reply", "metrics"
 
-DECLINE_REASONS = ("budget", "not-ready", "paused")
-"""Why a device may sit a round out: its privacy budget, its own state, which is nobody's business, or its person's wish."""
+NOT_READY = "not-ready"
+"""All that is ever said of why a device sits a round out: the cause is for its person alone."""
 
 OUTGOING_KEYS: Mapping[str, frozenset[str]] = {
-    REPLY: frozenset({"kind", "round", "reason"}),
+    REPLY: frozenset({"kind", "round"}),
     METRICS: frozenset({"weight", "within", "confusion", "log-loss"}),
 }
 
@@ -102,9 +102,8 @@ class Update:
 
 @dataclass(frozen=True)
 class Declined:
-    """Device to server: not this time, for one of :data:`DECLINE_REASONS`."""
+    """Device to server: not this time, whatever the cause (:data:`NOT_READY`)."""
 
-    reason: str
     round: int
 
 
@@ -153,9 +152,7 @@ def encode_reply(reply: Update | Declined | Published) -> RecordDict:
             }
         )
     elif isinstance(reply, Declined):
-        if reply.reason not in DECLINE_REASONS:
-            raise Refusal(f"'{reply.reason}' is no reason that may leave the device; use one of {', '.join(DECLINE_REASONS)}")
-        records = RecordDict({REPLY: ConfigRecord({"kind": "declined", "round": reply.round, "reason": reply.reason})})
+        records = RecordDict({REPLY: ConfigRecord({"kind": "declined", "round": reply.round})})
     else:
         records = RecordDict({REPLY: ConfigRecord({"kind": "published", "round": reply.round})})
         if reply.scores is not None:
@@ -177,8 +174,7 @@ def decode_reply(records: RecordDict) -> Update | Declined | Published:
             within = {0: False, 1: True}[metrics["within"]] if "within" in metrics else None
             return Update(weights_of(arrays), float(metrics["weight"]), round, precision, within)
         if kind == "declined":
-            reason = str(config["reason"])
-            return Declined(reason if reason in DECLINE_REASONS else "not-ready", round)
+            return Declined(round)
         if kind == "published":
             return Published(round, _scores(records))
     except (KeyError, TypeError, ValueError, OverflowError) as error:
@@ -211,8 +207,6 @@ def require_allowed(records: RecordDict, parameters: Iterable[str] = ()) -> None
 def _is_allowed(key: str, value: object) -> bool:
     if key == "kind":
         return value in ("update", "declined", "published")
-    if key == "reason":
-        return value in DECLINE_REASONS
     if key == "confusion":
         return isinstance(value, list) and len(value) == 16 and all(isinstance(count, int) and count >= 0 for count in value)
     if key == "within":

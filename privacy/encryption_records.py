@@ -29,7 +29,7 @@ from privacy.masking_records import (
     vector_of,
     vector_record,
 )
-from privacy.roster import Advertisement, MaskingRound
+from privacy.roster import Advertisement, MaskingRound, joined
 
 VECTOR = "opened"
 _SUM_KEY = b"encryption: sum key of a round"
@@ -154,4 +154,4 @@ def _dealt(config: Mapping[str, Any]) -> DealtKey:
 
 
 def _signed_bytes(round: MaskingRound, device: int, digest: str) -> bytes:
-    return f"{round.run}\n{round.number}\n{round.asked}\n{device}\n{digest}".encode()
+    return joined(*round.parts, device, digest)

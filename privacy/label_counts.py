@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -41,18 +42,31 @@ class KeptFile(Protocol):
     def write(self, content: bytes) -> None: ...
 
 
-def charged_class_weights(labels: Tensor, plan: PrivacyPlan, ledger: Ledger, kept: KeptFile, *, run: str, round: int) -> Tensor:
-    """Charge a round of a plan that counts labels, and give the class weights (4,) of this run's noised counts of ``labels`` (N,).
+@dataclass(frozen=True)
+class ChargedCounts:
+    """A run's counts, drawn before or paid for now: the right to count the labels, for which no diary had to be opened."""
 
-    The counts are drawn, and charged with the round, at a run's first; later rounds find them in ``kept``. Where they cannot be
-    read they are drawn, and charged, again. Raises what :meth:`Ledger.charge` raises, and has counted nothing then.
+    kept: KeptFile
+    noise: float
+    key: str
+    known: dict[str, list[float]]
+
+    def class_weights(self, labels: Tensor) -> Tensor:
+        """The class weights (4,) of this run's noised counts of ``labels`` (N,); they are drawn at a run's first round, once."""
+        if self.key not in self.known:
+            self.known[self.key] = noised_counts(labels, self.noise, SecureRandom()).tolist()
+            self.kept.write(json.dumps(dict(list(self.known.items())[-KEPT:])).encode())
+        return weights_of_counts(torch.tensor(self.known[self.key], dtype=torch.float64))
+
+
+def charge_counts(plan: PrivacyPlan, ledger: Ledger, kept: KeptFile, *, run: str, round: int) -> ChargedCounts:
+    """Charge a round of a plan that counts labels; with its counting, unless ``kept`` holds this run's counts.
+
+    Where they cannot be read they are charged, and drawn, again. Raises what :meth:`Ledger.charge` raises; nothing may be counted then.
     """
     known, key = _read(kept), hashlib.sha256(f"{run}:{plan.label_noise}".encode()).hexdigest()[:16]
     ledger.charge(plan, run=run, round=round, counts_labels=key not in known)
-    if key not in known:
-        known[key] = noised_counts(labels, plan.label_noise, SecureRandom()).tolist()
-        kept.write(json.dumps(dict(list(known.items())[-KEPT:])).encode())
-    return weights_of_counts(torch.tensor(known[key], dtype=torch.float64))
+    return ChargedCounts(kept, plan.label_noise, key, known)
 
 
 def noised_counts(labels: Tensor, noise: float, randomness: SecureRandom) -> Tensor:

@@ -4,14 +4,21 @@ Promise: the sum of the ledger is never less than what has left the device. A ch
 into place before the round trains, so that a crash can only over-count. The file is replaced whole, never appended to:
 a file that does not read back or whose digest differs is damage and not a torn write, and is refused, because a ledger
 that forgot would spend the same budget twice.
+
+A budget for a whole life can be drained in an afternoon, so a week and a run have limits of their own. A lying server can name
+each of its orders as another run: the run's limit binds an honest one, the week's limit binds both. Within its life a ledger bears
+any number of kinds of step; a week takes :data:`NEW_KINDS_A_WEEK`, so that no server can make later accounting slow.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -31,8 +38,11 @@ class LedgerDamaged(Damaged):
     """The ledger cannot be read back, so nothing more may be spent."""
 
 
-MOST_MECHANISMS = 30
-"""Composing many different kinds of step is slow (100 took 71 s), and a server could stall a device with them."""
+NEW_KINDS_A_WEEK = 6
+"""Kinds of step (noise multiplier and rate) that a week may add. A run has one, or two where it counts labels."""
+
+WEEK = 7 * 24 * 3600
+"""Seconds."""
 
 
 AnyCharge = TypeVar("AnyCharge", bound="DataclassInstance")
@@ -55,7 +65,7 @@ class ChargeFile(Generic[AnyCharge]):
         try:
             content = json.loads(self.path.read_bytes())
             charges = tuple(self._kind(**charge) for charge in content["charges"])
-            if content["digest"] != _digest(charges):
+            if content["digest"] != _digest(content["charges"]):
                 raise ValueError
         except (ValueError, KeyError, TypeError):
             raise LedgerDamaged(f"{self._called} '{self.path}' is damaged, so what was spent is unknown; {self._mend}") from None
@@ -63,8 +73,8 @@ class ChargeFile(Generic[AnyCharge]):
 
     def write(self, charges: tuple[AnyCharge, ...]) -> None:
         """These charges in the place of those before, on disk when this returns."""
-        content: dict[str, Any] = {"charges": [asdict(charge) for charge in charges], "digest": _digest(charges)}
-        write_durably(self.path, json.dumps(content, indent=1).encode())
+        rows: list[dict[str, Any]] = [asdict(charge) for charge in charges]
+        write_durably(self.path, json.dumps({"charges": rows, "digest": _digest(rows)}, indent=1).encode())
 
     def lock(self) -> AbstractContextManager[None]:
         """Keeps other processes from adding a charge meanwhile."""
@@ -80,12 +90,32 @@ class Charge:
     noise_multiplier: float
     sampling_rate: float
     steps: int
+    at: int = field(default=0, compare=False)
+    """When, in seconds since 1970 by the device's clock; 0 in a ledger of an earlier version."""
+
+    @property
+    def mechanism(self) -> Mechanism:
+        """What was repeated ``steps`` times."""
+        return (self.noise_multiplier, self.sampling_rate)
 
 
 class Ledger:
-    """All charges of one device, composed. ``limit`` is the device's own budget, which no server can raise."""
+    """All charges of one device, composed. ``limit`` is the device's own budget, which no server can raise.
 
-    def __init__(self, path: Path, *, limit: float, delta: float) -> None:
+    ``run_limit`` and ``week_limit`` bound what one run, and the last seven days, may cost. They pace the spending, so a clock
+    that is set wrong changes when a device trains; it never changes what is spent in its life.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        limit: float,
+        delta: float,
+        run_limit: float = math.inf,
+        week_limit: float = math.inf,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._file = ChargeFile(
             path,
             Charge,
@@ -94,6 +124,9 @@ class Ledger:
         )
         self.limit = limit
         self.delta = delta
+        self.run_limit = run_limit
+        self.week_limit = week_limit
+        self._clock = clock
 
     def charges(self) -> tuple[Charge, ...]:
         """Every charge so far; raises :class:`LedgerDamaged` if the file does not verify."""
@@ -108,41 +141,60 @@ class Ledger:
 
     def spent(self) -> float:
         """Epsilon of all charges together at the device's delta."""
-        return composed_epsilon(self._totals(self.charges()), delta=self.delta)
+        return self._epsilon(self.charges())
 
     def charge(self, plan: PrivacyPlan, *, run: str, round: int, counts_labels: bool = False) -> float:
         """Write one round's cost to disk and give the epsilon spent with it; call it before training.
 
         With ``counts_labels`` the cost of counting this device's labels once is in it: both, or neither.
-        Raises :class:`PrivacyBudgetSpent`, and writes nothing, if the total would pass the limit. A round charged twice
+        Raises :class:`PrivacyBudgetSpent`, and writes nothing, if a total would pass its limit. A round charged twice
         (a device that crashed and was asked again) costs twice: its first result may have left.
         """
-        charged = [Charge(run, round, plan.noise_multiplier, plan.sampling_rate, plan.steps_per_round)]
+        now = int(self._clock())
+        charged = [Charge(run, round, plan.noise_multiplier, plan.sampling_rate, plan.steps_per_round, now)]
         if counts_labels:
-            charged.insert(0, Charge(run, round, *plan.label_counting, steps=1))
+            charged.insert(0, Charge(run, round, *plan.label_counting, steps=1, at=now))
         if not plan.delta <= self.delta * (1 + 1e-9):
             raise Refusal(f"the round's delta is {plan.delta:g} and this device accepts at most {self.delta:g}; lower the run's delta")
         with self._file.lock():
             before = self.charges()
             after = (*before, *charged)
-            if len(self._totals(after)) > MOST_MECHANISMS:
-                raise Refusal(
-                    f"this would be the ledger's {len(self._totals(after))}th kind of step; keep noise multiplier and sampling rate"
-                )
-            spent = composed_epsilon(self._totals(after), delta=self.delta)
-            if not spent <= self.limit:
-                left = max(0.0, self.limit - composed_epsilon(self._totals(before), delta=self.delta))
-                raise PrivacyBudgetSpent(
-                    f"with this round epsilon would be {spent:.2f} and {left:.2f} of {self.limit:.2f} is left; "
-                    "the device keeps serving, raise its epsilon limit to let it train"
-                )
+            spent = self._require_within(before, after, run=run, since=now - WEEK)
             self._file.write(after)
         return spent
 
-    @staticmethod
-    def _totals(charges: tuple[Charge, ...]) -> dict[Mechanism, int]:
-        return total_steps(((charge.noise_multiplier, charge.sampling_rate), charge.steps) for charge in charges)
+    def _require_within(self, before: tuple[Charge, ...], after: tuple[Charge, ...], *, run: str, since: int) -> float:
+        """What ``after`` costs; :class:`PrivacyBudgetSpent` if life, run or week take no more."""
+        older = {charge.mechanism for charge in after if charge.at <= since}
+        added = {charge.mechanism for charge in after} - older
+        if len(added) > NEW_KINDS_A_WEEK and added - {charge.mechanism for charge in before}:
+            raise PrivacyBudgetSpent(
+                f"this would be the {len(added)}th new kind of step within a week and a week takes {NEW_KINDS_A_WEEK}; keep noise "
+                "multiplier and sampling rate, or wait"
+            )
+        spent = self._epsilon(after)
+        if not spent <= self.limit:
+            left = max(0.0, self.limit - self._epsilon(before))
+            raise PrivacyBudgetSpent(
+                f"with this round epsilon would be {spent:.2f} and {left:.2f} of {self.limit:.2f} is left; "
+                "the device keeps serving, raise its epsilon limit to let it train"
+            )
+        of_run = [charge for charge in after if charge.run == run]
+        this_week = [charge for charge in after if charge.at > since]
+        for what, name, limit, part in (
+            ("this run", "epsilon-per-run", self.run_limit, of_run),
+            ("the last seven days", "epsilon-per-week", self.week_limit, this_week),
+        ):
+            if not (limit >= self.limit or self._epsilon(part) <= limit):  # no part costs more than the whole
+                raise PrivacyBudgetSpent(
+                    f"with this round {what} would cost epsilon {self._epsilon(part):.2f} of {limit:.2f}; the device keeps serving, "
+                    f"raise its {name} to let it train"
+                )
+        return spent
+
+    def _epsilon(self, charges: Iterable[Charge]) -> float:
+        return composed_epsilon(total_steps((charge.mechanism, charge.steps) for charge in charges), delta=self.delta)
 
 
-def _digest(charges: tuple[AnyCharge, ...]) -> str:
-    return hashlib.sha256(json.dumps([asdict(charge) for charge in charges]).encode()).hexdigest()
+def _digest(rows: Sequence[Mapping[str, Any]]) -> str:
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()

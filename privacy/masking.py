@@ -18,7 +18,8 @@ nobody can look at one, so its norm must be bounded on the device.
 **Assumptions**: registered keys came over a way that the server does not control (:mod:`privacy.register`), and not all from
 devices of its own; a device takes each step of a round once, and stores what the step gave *before* its message leaves
 (masked twice with the same masks, two vectors give their difference away); it masks a vector in one round only (two rounds with different
-survivors give the difference of their sums); ``asked`` is known before the round and large enough for the device's taste;
+survivors give the difference of their sums), and a vector of the round's own work only (:mod:`privacy.round_work`), both of which
+``client.blind`` sees to; ``asked`` is known before the round and large enough for the device's taste;
 X25519, HKDF-SHA256, ChaCha20 and Poly1305 are sound, SHA-256 of a 256-bit secret does not tell it.
 **Cost**: five messages a device; it sends 4 bytes a value, and about 200 more for each other device; one ChaCha20 stream over
 the vector for every other device. Ten devices with 300,000 values take about a second on one core, all parties together.

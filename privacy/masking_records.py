@@ -174,7 +174,7 @@ def decode_unmasking(records: RecordDict) -> Unmasking:
 
 def round_keys(round: MaskingRound) -> dict[str, Any]:
     """A round as keys of a record; every message that a device sends has them."""
-    return {"run": round.run, "round": round.number, "asked": round.asked}
+    return {"run": round.run, "round": round.number, "asked": round.asked, "work": round.work}
 
 
 def sender_keys(round: MaskingRound, device: int) -> dict[str, Any]:
@@ -184,7 +184,7 @@ def sender_keys(round: MaskingRound, device: int) -> dict[str, Any]:
 
 def round_of(config: Mapping[str, Any]) -> MaskingRound:
     """The round that :func:`round_keys` wrote; refused if it would promise nothing."""
-    return MaskingRound(str(config["run"]), int(config["round"]), int(config["asked"]))
+    return MaskingRound(str(config["run"]), int(config["round"]), int(config["asked"]), str(config["work"]))
 
 
 def _digest_of(config: Mapping[str, Any]) -> str:

@@ -2,7 +2,8 @@
 
 **Promise.** A roster holds, for each device in it, the keys that a registered identity signed for this very round, and for
 none of them two; of fewer devices than the threshold, or more than were asked, there is none. :attr:`Roster.context` names
-it, so that what is bound to that is of no use to a device that was shown another roster.
+it, so that what is bound to that is of no use to a device that was shown another roster. The round names the work for which
+the keys are (:attr:`MaskingRound.work`): devices that were asked to train another model, or in another way, are in no common roster.
 **Assumption**: the registered keys came over a way that the server does not control (:mod:`privacy.register`). Masked and encrypted rounds
 (:mod:`privacy.masking`, :mod:`privacy.encryption_records`) both begin here.
 """
@@ -24,6 +25,9 @@ FEWEST_ASKED = 3
 MOST_ASKED = 100
 """A server then takes a minute and a half for the shares, a device one second."""
 
+NO_WORK = "0" * 64
+"""Of a round that trains nothing, such as a test's; no order has this digest."""
+
 KEY_BYTES, SIGNATURE_BYTES = 32, 64
 KEYS = b"masking: keys of a round"
 """For what a device signs its keys of a round."""
@@ -35,11 +39,13 @@ class RoundLost(Refusal):
 
 @dataclass(frozen=True)
 class MaskingRound:
-    """What all sides know before the round begins: of which run and the how-manieth it is, and how many devices are asked."""
+    """What all sides know before the round begins: of which run and the how-manieth it is, how many devices are asked, and for what."""
 
     run: str
     number: int
     asked: int
+    work: str = NO_WORK
+    """Digest of model, settings and plan (:func:`privacy.round_work.work_digest`); a device hides an update of no other."""
 
     def __post_init__(self) -> None:
         if not (isinstance(self.run, str) and self.run.isascii() and 1 <= len(self.run) <= 200):
@@ -48,11 +54,13 @@ class MaskingRound:
             raise Refusal(f"a masked round's number is {str(self.number)[:20]}; it must be whole and not negative")
         if not (is_number(self.asked) and FEWEST_ASKED <= self.asked <= MOST_ASKED):
             raise Refusal(f"{str(self.asked)[:20]} devices are asked to mask; it must be at least {FEWEST_ASKED} and at most {MOST_ASKED}")
+        if not (isinstance(self.work, str) and len(self.work) == 64 and not set(self.work) - set("0123456789abcdef")):
+            raise Refusal("a masked round names its work by no whole digest; both sides must run one version")
 
     @property
-    def parts(self) -> tuple[str, int, int]:
-        """Run, number and devices asked, as signatures and derived keys take them."""
-        return self.run, self.number, self.asked
+    def parts(self) -> tuple[str, int, int, str]:
+        """Run, number, devices asked and work, as signatures and derived keys take them."""
+        return self.run, self.number, self.asked, self.work
 
     @property
     def threshold(self) -> int:

@@ -20,6 +20,7 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg
 
 from model.records import (
+    NOT_READY,
     Declined,
     GlobalModel,
     PlanNumbers,
@@ -209,7 +210,7 @@ class FederatedAveraging(FedAvg):
     def _checked_update(self, reply: Message, round: int) -> Update | None:
         answer = self._decoded(reply, decode_reply)
         if isinstance(answer, Declined):
-            self.tally.declined[answer.reason] += 1
+            self.tally.declined[NOT_READY] += 1
         elif isinstance(answer, Update):
             try:
                 check_update(answer, self._model.weights.shapes, round=round, settings=self._settings)

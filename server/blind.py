@@ -9,7 +9,6 @@ device clips its own to ``update-clip`` before it hides it.
 
 from __future__ import annotations
 
-import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from random import SystemRandom
@@ -19,7 +18,7 @@ import numpy as np
 from flwr.app import Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
-from model.records import Declined, GlobalModel, TrainOrder, decode_reply, encode_train_order
+from model.records import NOT_READY, Declined, GlobalModel, TrainOrder, decode_reply, encode_train_order
 from model.refusal import Refusal
 from model.settings import RunSettings
 from model.weights import Weights
@@ -56,6 +55,7 @@ from privacy.masking_records import (
 from privacy.plan import PrivacyPlan
 from privacy.register import Register
 from privacy.roster import Advertisement, MaskingRound
+from privacy.round_work import masking_run, work_digest
 from privacy.user_accounting import UserLedger
 from server.averaging import FederatedAveraging
 from server.journal import Journal
@@ -117,8 +117,7 @@ class BlindAveraging(FederatedAveraging, ABC):
     def _train_messages(self, order: TrainOrder, nodes: list[int], grid: Grid) -> list[Message]:
         """Exchange keys, then order those who took part to train; none if too few did."""
         self._grid, self._nodes, self._enrolled = grid, {}, None
-        run = hashlib.sha256(order.run.encode()).hexdigest()[:32]  # a run's name may be Korean, and travels no further than this
-        round = MaskingRound(run, order.round, asked=len(nodes))
+        round = MaskingRound(masking_run(order.run), order.round, len(nodes), work_digest(order, self._settings))
         try:
             opening = encode_advertise_order(AdvertiseOrder(round, self._register.digest))
             enrolled = enrol(round, self._asked_first(grid, nodes, opening), self._register.devices)
@@ -162,7 +161,7 @@ class BlindAveraging(FederatedAveraging, ABC):
             return True
         answer = self._decoded(reply, decode_reply)
         if isinstance(answer, Declined):
-            self.tally.declined[answer.reason] += 1
+            self.tally.declined[NOT_READY] += 1
         elif answer is not None:
             self.tally.refused[reply.metadata.src_node_id] = f"answered {order} with an update that is not hidden"
         return False

@@ -18,6 +18,8 @@ def settle(people: Path, examples: Sequence[Example], settings: RunSettings) -> 
     """Deal the examples out, one Home a client under ``people``, and give the number of entries of each."""
     policy = DevicePolicy(
         epsilon_limit=settings.epsilon,
+        epsilon_per_run=settings.epsilon,
+        epsilon_per_week=settings.epsilon,  # an experiment is a year's rounds in an hour
         delta=settings.delta,
         allow_unprotected=not settings.protects_entries,
         fewest_asked=FEWEST_ASKED,  # an experiment may be as small as the protocol allows

@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -101,6 +102,24 @@ def small(tmp_path: Path, examples: list[Example]) -> Callable[..., RunSettings]
         return RunSettings(**(values | overrides))  # type: ignore[arg-type]
 
     return settings
+
+
+@pytest.fixture(scope="session")
+def tiny_body(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder like the hub's: a random body of two layers, and a tokenizer of some syllables. Needs no bundled model."""
+    from transformers import BertConfig, BertForSequenceClassification
+
+    from model.e5_wheel import SPECIAL_TOKENS, unigram_tokenizer
+
+    folder = tmp_path_factory.mktemp("tiny") / "body"
+    pieces = [("▁", -2.0), *((letter, -3.0) for letter in dict.fromkeys("".join(SENTENCES).replace(" ", "")))]
+    sizes: dict[str, Any] = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
+    config = BertConfig(vocab_size=len(SPECIAL_TOKENS) + len(pieces), max_position_embeddings=160, pad_token_id=1, **sizes)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        BertForSequenceClassification(config).save_pretrained(folder)
+    unigram_tokenizer(pieces).save(str(folder / "tokenizer.json"))
+    return folder
 
 
 @pytest.fixture

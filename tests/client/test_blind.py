@@ -13,7 +13,7 @@ from flwr.app import ConfigRecord, RecordDict
 
 from client.blind import deal_shares, draw_keys, encrypt_update, end_round, make_key, open_sum, reveal_shares
 from client.home import DevicePolicy, Home
-from model.records import Declined
+from client.participation import SitsOut
 from model.refusal import Refusal
 from model.settings import RunSettings
 from privacy.encryption import EncryptedSum, SumForm
@@ -174,7 +174,7 @@ def test_no_secret_of_a_round_lies_open_in_a_home(homes: list[Home], sent: OpenO
 # what a device agrees to
 
 
-def draw(home: Home, *, asked: int, register: str) -> Advertisement | Declined:
+def draw(home: Home, *, asked: int, register: str) -> Advertisement:
     order = AdvertiseOrder(MaskingRound("run", 1, asked), register)
     return draw_keys(order, RunSettings(aggregation="masked", clients=asked), home)
 
@@ -184,7 +184,7 @@ def test_a_server_that_asks_fewer_devices_than_this_one_hides_among_is_refused(t
     """As the server would ask: two by a message that no honest program writes, three and four against the device's own policy."""
     home = Home.create(tmp_path / "home", DevicePolicy())
     write_register(home.register_path, Register().with_device(home.identity.public))
-    content = {"run": "run", "round": 1, "asked": asked, "register": home.register.digest}
+    content = {"run": "run", "round": 1, "asked": asked, "work": "0" * 64, "register": home.register.digest}
     settings = RunSettings(aggregation="masked", clients=asked)
     with pytest.raises(Refusal, match=r"2 devices are asked to mask|hides its update among at least 5") as told:
         draw_keys(decode_advertise_order(RecordDict({"masking": ConfigRecord(content)})), settings, home)  # type: ignore[dict-item]
@@ -203,10 +203,12 @@ def test_an_order_that_names_no_register_by_a_whole_digest_is_refused_and_not_qu
 def test_a_device_that_sits_the_round_out_draws_no_keys(homes: list[Home]) -> None:
     home = homes[0]
     home.change_participation(paused=False, skip_next=True)
-    assert [draw(home, asked=DEVICES, register=home.register.digest) for _ in range(2)] == [Declined("paused", 1)] * 2
+    for _ in range(2):
+        with pytest.raises(SitsOut):
+            draw(home, asked=DEVICES, register=home.register.digest)
     assert not (home.root / "masking.json").exists()
     home.change_participation(paused=False, skip_next=False)
-    assert not isinstance(draw_keys(AdvertiseOrder(MaskingRound("run", 2, DEVICES), home.register.digest), SETTINGS, home), Declined)
+    assert draw_keys(AdvertiseOrder(MaskingRound("run", 2, DEVICES), home.register.digest), SETTINGS, home).device == 0
 
 
 def test_a_device_hides_among_as_few_as_its_policy_says_and_never_fewer_than_three(tmp_path: Path) -> None:

@@ -14,22 +14,24 @@ from safetensors.numpy import load as load_arrays
 
 from client.home import DevicePolicy, Home
 from client.learning import OtherBody, learn, learn_to_hide, publish
-from client.participation import Participation
+from client.participation import Participation, SitsOut
 from client.vault import DataKey
 from model.examples import Example
 from model.normalization import TEXT_STEP
-from model.records import Declined, GlobalModel, PlanNumbers, PublishOrder, TrainOrder, Update
+from model.records import GlobalModel, PlanNumbers, PublishOrder, TrainOrder, Update
 from model.refusal import Refusal
 from model.settings import RunSettings
 from model.training import Entries, local_generator, train_plainly
 from model.tuning import tuned_classifier
+from model.weights import Weights
+from privacy.ledger import LedgerDamaged, PrivacyBudgetSpent
 from privacy.plan import calibrated
 
 Small = Callable[..., RunSettings]
 
 
 def home_with(tmp_path: Path, examples: list[Example], policy: DevicePolicy | None = None) -> Home:
-    home = Home.create(tmp_path / "home", policy or DevicePolicy(allow_unprotected=True))
+    home = Home.create(tmp_path / "home", policy or DevicePolicy(allow_unprotected=True, epsilon_per_run=8.0, epsilon_per_week=8.0))
     home.diary.add_all((example.text, example.emotion) for example in examples)
     return home
 
@@ -79,23 +81,35 @@ def test_counting_labels_is_in_the_ledger_once_and_the_rounds_cost_what_the_plan
     assert [charge.noise_multiplier for charge in home.ledger.charges()] == [plan.label_noise, plan.noise_multiplier, plan.noise_multiplier]
 
 
-def test_the_ledger_is_charged_before_anything_is_computed_from_the_diary(tmp_path: Path, small: Small, examples: list[Example]) -> None:
-    """Weights of another shape stop the round right after the charge: it must be on disk by then."""
+def test_the_ledger_is_charged_before_the_diary_is_opened(tmp_path: Path, small: Small, examples: list[Example]) -> None:
+    """A diary that is no diary stops the round right after the charge: it must be on disk by then."""
     settings = small()
     home, order = home_with(tmp_path, examples), order_for(settings)
-    broken = replace(order, model=replace(order.model, weights=order_for(small(tuning="lora")).model.weights))
+    for file in home.root.glob("diary.sqlite3*"):
+        file.write_bytes(b"no diary")
     with pytest.raises(Refusal):
-        learn(broken, settings, home, device=0)
+        learn(order, settings, home, device=0)
     assert len(home.ledger.charges()) == 1
+
+
+def test_weights_that_do_not_fit_cost_nothing(tmp_path: Path, small: Small, examples: list[Example]) -> None:
+    settings = small()
+    home, order = home_with(tmp_path, examples), order_for(settings)
+    infinite = Weights({name: np.full_like(array, np.inf) for name, array in order.model.weights.items()})
+    for weights in (order_for(small(tuning="lora")).model.weights, infinite):
+        with pytest.raises(Refusal, match=r"on one side only|not finite"):
+            learn(replace(order, model=replace(order.model, weights=weights)), settings, home, device=0)
+    assert home.ledger.charges() == ()
 
 
 def test_a_round_that_would_overspend_is_declined_and_costs_nothing(tmp_path: Path, small: Small, examples: list[Example]) -> None:
     settings = small()
-    home = home_with(tmp_path, examples, DevicePolicy(epsilon_limit=7.0))
+    home = home_with(tmp_path, examples, DevicePolicy(epsilon_limit=7.0, epsilon_per_run=7.0, epsilon_per_week=7.0))
     order = order_for(settings)
-    answers = [learn(replace(order, round=round), settings, home, device=0) for round in (1, 2, 3)]
-    assert [type(answer) for answer in answers] == [Update, Declined, Declined]
-    assert answers[1] == Declined("budget", 2)
+    learn(order, settings, home, device=0)
+    for round in (2, 3):
+        with pytest.raises(PrivacyBudgetSpent):
+            learn(replace(order, round=round), settings, home, device=0)
     assert home.ledger.spent() == pytest.approx(calibrated(settings).epsilon(1))
 
 
@@ -105,13 +119,15 @@ def test_a_damaged_ledger_means_no_training(tmp_path: Path, small: Small, exampl
     learn(order, settings, home, device=0)
     ledger = home.root / "ledger.json"
     ledger.write_bytes(ledger.read_bytes()[:-20])
-    assert learn(order, settings, home, device=0) == Declined("budget", 1)
+    with pytest.raises(LedgerDamaged):
+        learn(order, settings, home, device=0)
 
 
 def test_a_device_that_demands_protection_declines_an_unprotected_round(tmp_path: Path, small: Small, examples: list[Example]) -> None:
     settings = small(privacy="none")
     home = home_with(tmp_path, examples, DevicePolicy(allow_unprotected=False))
-    assert learn(order_for(settings), settings, home, device=0) == Declined("not-ready", 1)
+    with pytest.raises(Refusal, match="protects no single entry"):
+        learn(order_for(settings), settings, home, device=0)
 
 
 def test_a_server_cannot_pass_an_unprotected_order_off_as_a_private_run(tmp_path: Path, small: Small, examples: list[Example]) -> None:
@@ -121,21 +137,32 @@ def test_a_server_cannot_pass_an_unprotected_order_off_as_a_private_run(tmp_path
         learn(replace(order, plan=None), settings, home, device=0)
 
 
-def test_less_noise_in_the_order_only_spends_the_devices_budget_faster(tmp_path: Path, small: Small, examples: list[Example]) -> None:
+def test_less_noise_in_the_order_only_spends_the_devices_budget_faster_and_too_little_is_refused(
+    tmp_path: Path, small: Small, examples: list[Example]
+) -> None:
     settings = small()
     home, order = home_with(tmp_path, examples), order_for(settings)
     assert order.plan is not None
-    weak = replace(order, plan=replace(order.plan, noise_multiplier=0.2))
-    assert learn(weak, settings, home, device=0) == Declined("budget", 1)
+    for noise, why in ((0.3, "is left"), (0.2, "accepts 0.3")):
+        with pytest.raises(Refusal, match=why):
+            learn(replace(order, plan=replace(order.plan, noise_multiplier=noise)), settings, home, device=0)
 
 
-def test_an_empty_diary_and_one_too_long_for_delta_sit_the_round_out(tmp_path: Path, small: Small, examples: list[Example]) -> None:
+def test_an_empty_diary_and_one_longer_than_delta_covers_train_like_every_other(
+    tmp_path: Path, small: Small, examples: list[Example]
+) -> None:
     settings = small(delta=0.01)  # delta <= n^-1.5 covers 21 entries; there are 40
-    home = home_with(tmp_path, examples, DevicePolicy(delta=0.01))
-    assert learn(order_for(settings), settings, home, device=0) == Declined("not-ready", 1)
-    empty = Home.create(tmp_path / "empty", DevicePolicy())
-    assert learn(order_for(small()), small(), empty, device=0) == Declined("not-ready", 1)
-    assert empty.ledger.charges() == ()
+    policy = DevicePolicy(delta=0.01, epsilon_per_run=8.0, epsilon_per_week=8.0)
+    for home in (home_with(tmp_path, examples, policy), Home.create(tmp_path / "empty", policy)):
+        assert isinstance(learn(order_for(settings), settings, home, device=0), Update)
+        assert len(home.ledger.charges()) == 1
+
+
+def test_an_empty_diary_sits_an_unprotected_round_out(tmp_path: Path, small: Small) -> None:
+    settings = small(privacy="none")
+    empty = Home.create(tmp_path / "empty", DevicePolicy(allow_unprotected=True))
+    with pytest.raises(Refusal, match="no entry that may teach"):
+        learn(order_for(settings), settings, empty, device=0)
 
 
 def test_another_body_is_refused_before_anything_is_charged(tmp_path: Path, small: Small, examples: list[Example]) -> None:
@@ -186,7 +213,8 @@ def test_a_ledger_that_is_gone_is_not_a_fresh_budget(tmp_path: Path, small: Smal
     settings = small()
     home = home_with(tmp_path, examples)
     (home.root / "ledger.json").unlink()
-    assert learn(order_for(settings), settings, home, device=0) == Declined("budget", 1)
+    with pytest.raises(LedgerDamaged):
+        learn(order_for(settings), settings, home, device=0)
 
 
 def test_no_score_leaves_a_device_under_privacy(tmp_path: Path, small: Small, examples: list[Example]) -> None:
@@ -199,11 +227,11 @@ def test_a_paused_device_declines_and_spends_nothing(tmp_path: Path, small: Smal
     settings = small()
     home, order = home_with(tmp_path, examples), order_for(settings)
     home.change_participation(paused=True, skip_next=False)
-    assert [learn(replace(order, round=round), settings, home, device=0) for round in (1, 2)] == [
-        Declined("paused", 1),
-        Declined("paused", 2),
-    ]
-    assert learn_to_hide(replace(order, update_clip=1.0), settings, home, device=0) == Declined("paused", 1)
+    for round in (1, 2):
+        with pytest.raises(SitsOut):
+            learn(replace(order, round=round), settings, home, device=0)
+    with pytest.raises(SitsOut):
+        learn_to_hide(replace(order, update_clip=1.0), settings, home, device=0)
     assert home.ledger.charges() == ()
     home.change_participation(paused=False, skip_next=False)
     assert isinstance(learn(order, settings, home, device=0), Update)
@@ -213,7 +241,9 @@ def test_one_round_is_skipped_even_if_it_is_asked_for_twice(tmp_path: Path, smal
     settings = small(privacy="none")
     home, order = home_with(tmp_path, examples), order_for(settings)
     home.change_participation(paused=False, skip_next=True)
-    assert [learn(order, settings, home, device=0) for _ in range(2)] == [Declined("paused", 1)] * 2
+    for _ in range(2):
+        with pytest.raises(SitsOut):
+            learn(order, settings, home, device=0)
     assert home.participation == Participation()
     publishing = PublishOrder(order.model, 1, float("inf"), 0.0)
     assert publish(publishing, settings, home).scores is None  # nor is it scored on the diary's entries

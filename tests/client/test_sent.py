@@ -88,7 +88,7 @@ def test_every_update_of_a_run_is_on_the_record_of_its_device_with_its_very_leng
     grid = InProcessGrid(client_app, clients=4, run_config=config, on_reply=carried.append)
     server_app(grid, Context(RUN_ID, SERVER_NODE, node_config={}, state=RecordDict(), run_config=config))
     rounds = [json.loads(line) for line in (tmp_path / "run" / "rounds.jsonl").read_text().splitlines()]
-    assert [one["declined"] for one in rounds] == [{"paused": 1}] * 2
+    assert [one["declined"] for one in rounds] == [{"not-ready": 1}] * 2
     for number in range(4):
         replies = [reply for reply in carried if reply.metadata.src_node_id == FIRST_NODE + number]
         updates = [reply.content for reply in replies if reply.metadata.message_type == "train" and reply.content.array_records]

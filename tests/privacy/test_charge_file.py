@@ -46,6 +46,27 @@ DEVICE_FILE = rb"""{
  ],
  "digest": "28ab17ebd89da28a79b6de159299bcfa47956b89adfdd733dba730c7a98a46af"
 }"""
+WITH_TIMES = rb"""{
+ "charges": [
+  {
+   "run": "\uc77c\uae30 \"7\"",
+   "round": 1,
+   "noise_multiplier": 1.3333333333333333,
+   "sampling_rate": 0.25,
+   "steps": 4,
+   "at": 1800000000
+  },
+  {
+   "run": "run",
+   "round": 2,
+   "noise_multiplier": 8.0,
+   "sampling_rate": 1.0,
+   "steps": 1,
+   "at": 1800000000
+  }
+ ],
+ "digest": "12c1c6d78347fbdeeb51ae40c6a6aac3d78767ca84a2ad309816362492fa733a"
+}"""
 POPULATION_FILE = rb"""{
  "charges": [
   {
@@ -79,16 +100,19 @@ class Kept:
     two_cheap: tuple[Any, ...]
     dear_and_cheap: tuple[Any, ...]
     file: bytes
+    written: bytes
+    """The file that this version writes of the same."""
 
 
 KINDS = {
     "device": Kept(
-        lambda path: Ledger(path, limit=8.0, delta=1e-4),
+        lambda path: Ledger(path, limit=8.0, delta=1e-4, clock=lambda: 1_800_000_000.9),
         STEP,
         DEARER_STEP,
         (Charge("run", 1, 8.0, 1.0, 1), Charge("run", 2, 8.0, 1.0, 1)),
         (Charge('일기 "7"', 1, 4 / 3, 0.25, 4), Charge("run", 2, 8.0, 1.0, 1)),
         DEVICE_FILE,
+        WITH_TIMES,
     ),
     "population": Kept(
         lambda path: UserLedger(path, limit=20.0, delta=1e-4),
@@ -96,6 +120,7 @@ KINDS = {
         DEARER_ROUND,
         (UserCharge("run", 1, 8.0, "full", 10, 10), UserCharge("run", 2, 8.0, "full", 10, 10)),
         (UserCharge('일기 "7"', 1, 4 / 3, "fixed", 50, 10), UserCharge("run", 2, 8.0, "full", 10, 10)),
+        POPULATION_FILE,
         POPULATION_FILE,
     ),
 }
@@ -137,11 +162,18 @@ def assert_refused(kept: Kept, path: Path, damaged: bytes) -> None:
     assert path.read_bytes() == damaged
 
 
-def test_a_file_that_version_0_1_wrote_reads_back_and_is_written_the_same(kept: Kept, path: Path, ledger: Any) -> None:
+def test_a_file_that_version_0_1_wrote_reads_back_and_is_gone_on_with(kept: Kept, path: Path, ledger: Any) -> None:
+    path.write_bytes(kept.file)
+    assert kept.opened(path).charges() == kept.dear_and_cheap
+    ledger.charge(kept.cheap, run="run", round=2)
+    assert kept.opened(path).charges() == (*kept.dear_and_cheap, kept.dear_and_cheap[1])
+
+
+def test_what_is_charged_now_is_written_as_this_version_writes_it(kept: Kept, path: Path, ledger: Any) -> None:
     assert json.loads(path.read_bytes())["charges"] == []
     ledger.charge(kept.dear, run='일기 "7"', round=1)
     ledger.charge(kept.cheap, run="run", round=2)
-    assert path.read_bytes() == kept.file
+    assert path.read_bytes() == kept.written
     assert kept.opened(path).charges() == kept.dear_and_cheap
 
 

@@ -19,7 +19,7 @@ from sklearn.utils.class_weight import compute_class_weight
 
 from model.settings import RunSettings
 from privacy import label_counts
-from privacy.label_counts import KEPT, LEAST_SHARE, charged_class_weights, noised_counts, weights_of_counts
+from privacy.label_counts import KEPT, LEAST_SHARE, charge_counts, noised_counts, weights_of_counts
 from privacy.ledger import Ledger, PrivacyBudgetSpent
 from privacy.plan import LABEL_SHARE, PrivacyPlan, calibrated, composed_epsilon
 from privacy.randomness import SecureRandom
@@ -58,7 +58,7 @@ def kept() -> Kept:
 
 
 def weighed(plan: PrivacyPlan, ledger: Ledger, kept: Kept, *, run: str = "run", round: int = 1) -> torch.Tensor:
-    return charged_class_weights(LABELS, plan, ledger, kept, run=run, round=round)
+    return charge_counts(plan, ledger, kept, run=run, round=round).class_weights(LABELS)
 
 
 def counted(plan: PrivacyPlan, ledger: Ledger) -> int:

@@ -10,6 +10,7 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from dp_accounting.pld import pld_privacy_accountant  # type: ignore[import-unty
 from opacus.accountants import PRVAccountant, RDPAccountant
 
 from model.refusal import Refusal
-from privacy.ledger import Charge, Ledger, PrivacyBudgetSpent
+from privacy.ledger import NEW_KINDS_A_WEEK, WEEK, Charge, Ledger, PrivacyBudgetSpent
 from privacy.plan import PrivacyPlan
 
 AtOnce = Callable[[str, Iterable[Iterable[str]]], AbstractContextManager[list[subprocess.Popen[str]]]]
@@ -106,13 +107,14 @@ def test_a_charge_reads_back_exactly_as_it_was_written(ledger: Ledger, path: Pat
 # the limit
 
 
-def charge_until_refused(ledger: Ledger, wanted: PrivacyPlan, *, most: int) -> int:
-    """How many rounds the ledger lets through, at most ``most``."""
+def charge_until_refused(ledger: Ledger, wanted: PrivacyPlan, *, most: int, between: Callable[[], None] = lambda: None) -> int:
+    """How many rounds the ledger lets through, at most ``most``; ``between`` is done after each."""
     for round in range(most):
         try:
             ledger.charge(wanted, run="run", round=round)
         except PrivacyBudgetSpent:
             return round
+        between()
     return most
 
 
@@ -158,6 +160,100 @@ def test_a_device_whose_limits_are_no_numbers_spends_nothing(path: Path, limit: 
     with pytest.raises(ValueError):  # noqa: PT011 - whatever stops it; a Refusal is one
         Ledger(path, limit=limit, delta=delta).charge(plan(noise=0.5), run="run", round=1)
     assert not path.exists()
+
+
+# a run and a week
+
+
+@dataclass
+class Clock:
+    """Time, as a test sets it."""
+
+    now: float = 2e9
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def paced(path: Path, clock: Clock) -> Ledger:
+    return Ledger(path, limit=8.0, run_limit=4.0, week_limit=3.0, delta=1e-4, clock=clock)
+
+
+DAY = 24 * 3600
+DEAR = PrivacyPlan(noise_multiplier=2.0, sampling_rate=1.0, clip_norm=1.0, delta=1e-4, steps_per_round=1)
+"""Epsilon 1.74 a round, 2.58 for two, 3.26 for three, 3.85 for four and 4.39 for five."""
+
+
+def test_a_week_costs_its_limit_and_no_more_whatever_the_runs_are_called(paced: Ledger, clock: Clock, path: Path) -> None:
+    for name in ("one", "two"):
+        paced.charge(DEAR, run=name, round=1)
+        clock.now += DAY
+    before = path.read_bytes()
+    with pytest.raises(PrivacyBudgetSpent, match=r"the last seven days would cost epsilon 3\.\d\d of 3\.00"):
+        paced.charge(DEAR, run="three", round=1)
+    assert path.read_bytes() == before
+    clock.now += 5 * DAY  # the first is seven days old now, the second six
+    paced.charge(DEAR, run="three", round=1)
+    with pytest.raises(PrivacyBudgetSpent):
+        paced.charge(DEAR, run="four", round=1)
+    this_week = [charge for charge in paced.charges() if charge.at > clock.now - WEEK]
+    assert pld_epsilon((2.0, 1.0, len(this_week))) <= 3.0 < pld_epsilon((2.0, 1.0, len(this_week) + 1))
+
+
+def test_a_run_costs_its_limit_and_no_more_however_long_it_takes(paced: Ledger, clock: Clock) -> None:
+    charged = charge_until_refused(paced, DEAR, most=20, between=lambda: setattr(clock, "now", clock.now + 8 * DAY))
+    with pytest.raises(PrivacyBudgetSpent, match=r"this run would cost epsilon 4\.\d\d of 4\.00"):
+        paced.charge(DEAR, run="run", round=charged)
+    assert pld_epsilon((2.0, 1.0, charged)) <= 4.0 < pld_epsilon((2.0, 1.0, charged + 1))
+    paced.charge(DEAR, run="another", round=1)
+
+
+def test_a_clock_that_is_set_back_frees_nothing(paced: Ledger, clock: Clock) -> None:
+    for name in ("one", "two"):
+        paced.charge(DEAR, run=name, round=1)
+    clock.now -= 400 * DAY
+    with pytest.raises(PrivacyBudgetSpent, match="the last seven days"):
+        paced.charge(DEAR, run="three", round=1)
+
+
+def test_a_clock_that_runs_wild_frees_weeks_and_never_a_life(paced: Ledger, clock: Clock) -> None:
+    for number in range(60):
+        with suppress(PrivacyBudgetSpent):
+            paced.charge(DEAR, run=str(number), round=1)
+        clock.now += 8 * DAY
+    charged = len(paced.charges())
+    assert pld_epsilon((2.0, 1.0, charged)) <= 8.0 < pld_epsilon((2.0, 1.0, charged + 1)) + 0.03
+
+
+def test_a_week_takes_so_many_new_kinds_of_step_and_known_ones_go_on(path: Path, clock: Clock) -> None:
+    ledger = Ledger(path, limit=8.0, delta=1e-4, clock=clock)
+    ledger.charge(plan(noise=100.0), run="known", round=1)
+    clock.now += 8 * DAY
+    for number in range(40):
+        with suppress(PrivacyBudgetSpent):
+            ledger.charge(plan(noise=1000.0 + number), run="odd", round=number)
+    assert len(ledger.charges()) == 1 + NEW_KINDS_A_WEEK
+    ledger.charge(plan(noise=100.0), run="known", round=2)
+    ledger.charge(plan(noise=1000.0), run="odd", round=41)
+    with pytest.raises(PrivacyBudgetSpent, match="new kind of step within a week"):
+        ledger.charge(plan(noise=99.0), run="new", round=1)
+    clock.now += 8 * DAY
+    ledger.charge(plan(noise=99.0), run="new", round=1)
+
+
+def test_a_ledger_of_many_kinds_still_bounds_what_was_spent_and_takes_an_honest_run(path: Path, clock: Clock) -> None:
+    """A lying server that is patient: new kinds, week after week. No life is blocked, and the bound stays above the truth."""
+    ledger = Ledger(path, limit=8.0, delta=1e-4, clock=clock)
+    ledger._file.write(tuple(Charge("odd", number, 500.0 + number, 1.0, 1, at=int(clock.now) - 8 * DAY) for number in range(48)))
+    honest = [ledger.charge(DEAR, run="honest", round=round) for round in range(5)]
+    exact = pld_epsilon((2.0, 1.0, 5), *((500.0 + number, 1.0, 1) for number in range(48)))
+    assert exact <= honest[-1] <= 1.25 * exact
 
 
 # other processes

@@ -244,7 +244,7 @@ def test_the_context_of_a_round_is_the_digest_of_the_round_and_all_its_keys() ->
     one = one_masked(people(3), np.zeros(1, dtype=np.int64))
     members = one.before.roster.members
     parts = [part for device in sorted(members) for part in (device, members[device].sealing_key, members[device].masking_key)]
-    assert one.before.roster.context == SHA256.new(length_prefixed("run", 7, 3, *parts)).digest()
+    assert one.before.roster.context == SHA256.new(length_prefixed("run", 7, 3, "0" * 64, *parts)).digest()
 
 
 def byte_uniformity(views: list[list[int]]) -> float:
