@@ -98,7 +98,7 @@ class Wish(Taken):
     text: Text
     mode: Mode = "stay"
     count: Annotated[StrictInt, Field(ge=1, le=50)] = 12
-    anyway: StrictBool = Field(False, description="songs even where the text speaks of self-harm")
+    anyway: StrictBool = Field(False, description="gentle songs even where the text speaks of self-harm")
 
 
 class Feedback(Taken):
@@ -162,18 +162,29 @@ class Problem(Given):
     errors: list[BrokenRule] = []
 
 
+class Line(Given):
+    """A telephone line that listens day and night."""
+
+    number: str
+    name: str
+    name_en: str
+
+
 class Care(Given):
-    """A kind word and a number to call, where a text speaks of self-harm."""
+    """A kind word and the lines to call, where a text speaks of self-harm; ``phone`` is the first line's number."""
 
     message: str
     message_en: str
     phone: str
+    lines: list[Line]
 
     @classmethod
     def of(cls, text: str) -> Self | None:
         """The kind word, if this text calls for it."""
-        kind = CARE_MESSAGE
-        return cls(message=kind.ko, message_en=kind.en, phone=kind.phone) if speaks_of_self_harm(text) else None
+        if not speaks_of_self_harm(text):
+            return None
+        lines = [Line(number=line.number, name=line.ko, name_en=line.en) for line in CARE_MESSAGE.lines]
+        return cls(message=CARE_MESSAGE.ko, message_en=CARE_MESSAGE.en, phone=lines[0].number, lines=lines)
 
 
 class Probabilities(Given):
@@ -198,7 +209,7 @@ class ModelName(Given):
 
 
 class Prediction(Given):
-    """What the model sees in a text."""
+    """What the model sees in a text. Where ``care`` is given, no model reads it: the feeling, its probabilities and the model are null."""
 
     model_config = _example(
         emotion="anxiety",
@@ -209,17 +220,22 @@ class Prediction(Given):
         model={"version": 12, "digest": "5e2c…"},
         care=None,
     )
-    emotion: EmotionName
-    emotion_ko: str
-    probabilities: Probabilities
+    emotion: EmotionName | None
+    emotion_ko: str | None
+    probabilities: Probabilities | None
     unsure: bool = Field(description="no feeling or several are told, the two likeliest lie close together, or parts of a long text differ")
     ordinary: bool = Field(description="no feeling is told: an ordinary day, whatever the four probabilities are")
-    model: ModelName
+    model: ModelName | None
     care: Care | None
 
     @classmethod
-    def of(cls, read: reading.Reading, text: str) -> Self:
-        """A reading of ``text``, which is looked at for care only."""
+    def caring(cls, care: Care) -> Self:
+        """A word of care, and no feeling named."""
+        return cls(emotion=None, emotion_ko=None, probabilities=None, unsure=True, ordinary=False, model=None, care=care)
+
+    @classmethod
+    def of(cls, read: reading.Reading) -> Self:
+        """A reading of a text that needs no care."""
         return cls(
             emotion=NAMES[read.emotion],
             emotion_ko=read.emotion.ko,
@@ -227,7 +243,7 @@ class Prediction(Given):
             unsure=read.unsure,
             ordinary=read.ordinary,
             model=ModelName(version=read.version, digest=read.digest),
-            care=Care.of(text),
+            care=None,
         )
 
 
@@ -256,7 +272,7 @@ class Reading(Given):
 
 
 class Entry(Given):
-    """One entry of the diary."""
+    """One entry of the diary. Where ``care`` is given, what a model read is not told; ``emotion`` is the person's own word."""
 
     model_config = _example(
         number=7,
@@ -291,17 +307,18 @@ class Entry(Given):
     @classmethod
     def of(cls, entry: diary.Entry) -> Self:
         """As the diary keeps it."""
+        care = Care.of(entry.text)
         return cls(
             number=entry.number,
             day=entry.day,
             written=entry.written,
             edited=entry.edited,
             text=entry.text,
-            reading=Reading.of(entry.reading) if entry.reading else None,
+            reading=Reading.of(entry.reading) if entry.reading and care is None else None,
             emotion=NAMES[entry.emotion] if entry.emotion else None,
             feelings=[NAMES[feeling] for feeling in entry.feelings],
             teaches=entry.teaches,
-            care=Care.of(entry.text),
+            care=care,
         )
 
 
@@ -380,7 +397,10 @@ class RecommendedSong(Given):
 
 
 class Recommendations(Given):
-    """A playlist; ``id`` names it for feedback and export. Where ``care`` is given, songs come on ``anyway`` only."""
+    """A playlist; ``id`` names it for feedback and export.
+
+    Where ``care`` is given, songs come on ``anyway`` only, from a small fixed set of gentle ones, and ``mode`` is *calm*.
+    """
 
     model_config = _example(
         id="q1Xb3fT9LmA2",

@@ -22,7 +22,7 @@ from model.refusal import Refusal
 routes = APIRouter(prefix="/v1", tags=["music"])
 
 Count = Annotated[int, Query(ge=1, le=50)]
-Anyway = Annotated[bool, Query(description="songs even where the text speaks of self-harm")]
+Anyway = Annotated[bool, Query(description="gentle songs even where the text speaks of self-harm")]
 Words = Annotated[str, StringConstraints(max_length=200), Query(description="words in title, artist, genre or tags")]
 
 FORMATS = {"jspf": "application/json", "xspf": "application/xspf+xml", "m3u8": "application/vnd.apple.mpegurl"}
@@ -44,19 +44,21 @@ def recommendations(
     if entry is None:
         return _recommended(device, only(Emotion.named(str(emotion))), mode, count)
     kept = device.diary.entry(entry)
-    care = edge.Care.of(kept.text)
-    return _recommended(device, felt(kept), mode, count, care=care, anyway=anyway, entry=entry)
+    if care := edge.Care.of(kept.text):
+        return _cared_for(device, care, count, anyway=anyway)
+    return _recommended(device, felt(kept), mode, count, entry=entry)
 
 
 @routes.post("/recommendations", summary="Songs for a text that is not kept")
 async def recommendations_for_text(wish: edge.Wish, device: ThisDevice) -> edge.Recommendations:
     """A text never stands in an address, so it is posted."""
+    if care := edge.Care.of(wish.text):
+        return await run_in_threadpool(_cared_for, device, care, wish.count, anyway=wish.anyway)
     try:
         read = await device.reader.read_soon(wish.text)
     except Refusal as refusal:
         raise Problem.of(refusal, "not-ready") from None
-    care = edge.Care.of(wish.text)
-    return await run_in_threadpool(_recommended, device, read.probabilities, wish.mode, wish.count, care=care, anyway=wish.anyway)
+    return await run_in_threadpool(_recommended, device, read.probabilities, wish.mode, wish.count)
 
 
 @routes.post("/feedback", status_code=204, summary="What became of a song")
@@ -104,20 +106,18 @@ async def import_listens(request: Request, device: ThisDevice) -> edge.Imported:
 
 
 def _recommended(
-    device: Device,
-    mood: tuple[float, ...],
-    mode: edge.Mode,
-    count: int,
-    *,
-    care: edge.Care | None = None,
-    anyway: bool = False,
-    entry: int | None = None,
+    device: Device, mood: tuple[float, ...], mode: edge.Mode, count: int, *, entry: int | None = None
 ) -> edge.Recommendations:
-    """Where care is called for it comes first, and songs only if they are asked for all the same."""
-    if care is not None and not anyway:
-        return edge.Recommendations(id="", mode=mode, care=care, songs=[])
     id, chosen = device.jukebox.recommend(mood, mode=mode, count=count, entry=entry)
-    return edge.Recommendations(id=id, mode=mode, care=care, songs=[edge.RecommendedSong.of(one) for one in chosen])
+    return edge.Recommendations(id=id, mode=mode, care=None, songs=[edge.RecommendedSong.of(one) for one in chosen])
+
+
+def _cared_for(device: Device, care: edge.Care, count: int, *, anyway: bool) -> edge.Recommendations:
+    """The word of care comes first, and gentle songs only if they are asked for all the same."""
+    if not anyway:
+        return edge.Recommendations(id="", mode="calm", care=care, songs=[])
+    id, chosen = device.jukebox.gentle(count)
+    return edge.Recommendations(id=id, mode="calm", care=care, songs=[edge.RecommendedSong.of(one) for one in chosen])
 
 
 def _mood_of(told: edge.Feedback, device: Device) -> tuple[float, ...]:

@@ -20,6 +20,7 @@ import numpy as np
 from client.diary.diary import Diary, Entry, NoEntry
 from client.diary.made_playlists import DOCUMENT as PLAYLISTS
 from client.diary.made_playlists import EVEN, Made, document_of, made_of, without_entry
+from client.music.gentle_songs import gentle_songs, recommended
 from client.music.listens import heard_in_emotions, read_listens
 from client.music.own_songs import OwnSongs
 from client.music.playlist import Playlist, Song
@@ -49,6 +50,7 @@ class Jukebox:
 
     def __init__(self, diary: Diary, songs: Sequence[Song], folder: Path) -> None:
         self._diary = diary
+        self._gentle = gentle_songs()
         self._bundled = {song.key: song for song in songs}
         self._own = OwnSongs(folder)
         self._own.sweep()
@@ -79,13 +81,26 @@ class Jukebox:
         with self._turn:
             self._look_again()
             chosen = self._recommender.recommend(mood, mode=Mode(mode), count=count, rng=self._rng)
-            songs = tuple(one.song.key for one in chosen)
-            made = Made(id=secrets.token_urlsafe(9), mode=mode, mood=tuple(mood), songs=songs, entry=entry)
-            self._read_playlists()
-            self._diary.revise(PLAYLISTS, lambda document: document_of([*made_of(document), made][-MOST_PLAYLISTS:]))
+            made = self._make(chosen, mode, mood, entry)
             if entry is not None:
                 self._require_not_forgotten(entry)
         return made.id, chosen
+
+    def gentle(self, count: int) -> tuple[str, list[Recommendation]]:
+        """Up to ``count`` of the gentle songs, whatever the mood, and their playlist's id; none that the person dislikes."""
+        with self._turn:
+            self._look_again()
+            heard = self._recommender.taste.songs
+            liked = [song for song in self._gentle if song.key not in heard or not heard[song.key].disliked]
+            chosen = [recommended(song) for song in liked[:count]]
+            return self._make(chosen, Mode.CALM.value, EVEN, None).id, chosen
+
+    def _make(self, chosen: Sequence[Recommendation], mode: str, mood: Sequence[float], entry: int | None) -> Made:
+        """Remember a playlist."""
+        made = Made(id=secrets.token_urlsafe(9), mode=mode, mood=tuple(mood), songs=tuple(one.song.key for one in chosen), entry=entry)
+        self._read_playlists()
+        self._diary.revise(PLAYLISTS, lambda document: document_of([*made_of(document), made][-MOST_PLAYLISTS:]))
+        return made
 
     def made(self, id: str) -> Made:
         """The playlist of this id; :class:`NoSuchPlaylist` if it is not kept."""

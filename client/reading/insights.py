@@ -1,7 +1,8 @@
 """Insights: what a person's entries say together. Nothing here leaves the device, and nothing is a diagnosis.
 
 What an entry feels like is the person's own word where they gave one, and the model's reading otherwise. The person's
-word weighs twice as much as each feeling that they marked besides it; alone it is the whole of the four probabilities.
+word weighs twice as much as each feeling that they marked besides it; alone it is the whole of the four probabilities. Of an entry that
+speaks of self-harm, the person's own word alone counts.
 
 - **Calendar**: the mean over each day's entries.
 - **Trend**: the mean over each week's days, Monday to Sunday; a day of many entries is one day.
@@ -31,6 +32,7 @@ from typing import Any
 import numpy as np
 
 from client.diary.diary import Entry
+from client.reading.care import speaks_of_self_harm
 from model.emotions import EMOTIONS, Emotion
 from model.refusal import Refusal
 
@@ -144,9 +146,9 @@ def insights(entries: Sequence[Entry], *, nouns: Nouns | None = None) -> Insight
 
 
 def feeling(entry: Entry) -> Four | None:
-    """The four probabilities of an entry; None if nobody has read it yet."""
+    """The four probabilities of an entry; None if nobody has read it yet, or if it speaks of self-harm and the person gave no word."""
     if entry.emotion is None:
-        return _four(entry.reading.probabilities) if entry.reading else None
+        return _four(entry.reading.probabilities) if entry.reading and not speaks_of_self_harm(entry.text) else None
     parts = [0.0] * len(EMOTIONS)
     for emotion in set(entry.feelings) - {entry.emotion}:
         parts[emotion.id] = 1.0
@@ -206,8 +208,8 @@ def log_odds(own: int, own_total: int, other: int, other_total: int, *, prior: f
 
 
 def drawn(entries: Sequence[Entry]) -> tuple[Point, ...]:
-    """The map of the entries that a model has read, in their order."""
-    read = [(entry, entry.reading) for entry in entries if entry.reading is not None]
+    """The map of the entries that a model has read, in their order; without those that speak of self-harm."""
+    read = [(entry, entry.reading) for entry in entries if entry.reading is not None and not speaks_of_self_harm(entry.text)]
     if not read:
         return ()
     logs = np.log(np.clip([reading.probabilities for _, reading in read], LEAST_PROBABILITY, 1.0))

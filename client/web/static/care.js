@@ -1,4 +1,4 @@
-// When a text speaks of self-harm: a kind word and a number first; songs only for who asks for them.
+// When a text speaks of self-harm: a kind word and numbers first; gentle songs only for who asks for them, and no feeling named.
 
 import { icon, make } from "./elements.js";
 import { language, say } from "./words.js";
@@ -10,8 +10,14 @@ export function careCard(care, songs) {
   const [first, ...more] = (language() === "en" ? care.message_en : care.message).split(/(?<=[.!?]) /);
   return make("section", { class: "card care", tabindex: "-1", "aria-label": say("care.label") },
     make("p", { class: "care-message" }, first),
-    make("p", {}, make("a", { class: "button primary", href: `tel:${care.phone}` }, icon(PHONE), say("care.call", { phone: care.phone }))),
+    make("p", { class: "row wraps" }, care.lines.map(call)),
     make("p", {}, more.join(" ")),
     make("p", { class: "small" }, say("care.private")),
     songs && make("button", { type: "button", class: "plain", onclick: songs }, say("care.songs")));
+}
+
+/** One tap calls, on a phone; the first line is the one that stands out. */
+function call(line, place) {
+  const name = language() === "en" ? line.name_en : line.name;
+  return make("a", { class: place ? "button" : "button primary", href: `tel:${line.number.replace(/[^0-9]/g, "")}` }, icon(PHONE), say("care.call", { phone: line.number, name }));
 }

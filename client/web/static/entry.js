@@ -51,7 +51,7 @@ export function foldedEntry(entry, options = {}) {
   const show = () => line.replaceChildren(
     make("span", { class: "fold-day" }, `${day(entry.day, { month: "short", day: "numeric", weekday: "short" })} · ${time(entry.written)}`),
     make("span", { class: "fold-text" }, entry.text),
-    badge(feltIn(entry), { unsure: !entry.emotion && entry.reading?.unsure, ordinary: entry.reading?.ordinary }));
+    badge(feltIn(entry), { unsure: !entry.emotion && entry.reading?.unsure, ordinary: entry.reading?.ordinary, care: Boolean(entry.care) }));
   const changed = (now, what) => {
     if (now) entry = now;
     else fold.remove();
@@ -71,10 +71,12 @@ function head(entry, heading) {
   const edited = entry.edited ? ` · ${say("entry.edited")}` : "";
   return make("header", { class: "row between" },
     make(heading, { tabindex: "-1", class: "when" }, `${day(entry.day)} · ${time(entry.written)}${edited}`),
-    badge(feltIn(entry), { ordinary: entry.reading?.ordinary }));
+    badge(feltIn(entry), { ordinary: entry.reading?.ordinary, care: Boolean(entry.care) }));
 }
 
+/** Where care comes first, no feeling is read out; the person may still name their own. */
 function reading(entry, act) {
+  if (entry.care) return null;
   const again = make("button", { type: "button", class: "plain", "data-key": "again", onclick: once(() => act("POST", "/reading", undefined, ["reading.again.done"])) }, say("reading.again"));
   if (!entry.reading) return make("section", { class: "reading" }, make("p", { class: "quiet" }, say("reading.none")), again);
   return make("section", { class: "reading", "aria-label": say("reading.label") },

@@ -14,8 +14,8 @@ export function swatch(feeling) {
   return make("span", { class: "swatch", "data-emotion": feeling, "aria-hidden": "true" });
 }
 
-export function badge(feeling, { unsure = false, ordinary = false } = {}) {
-  if (!feeling) return make("span", { class: "badge" }, say(ordinary ? "reading.ordinary.badge" : "entry.unread"));
+export function badge(feeling, { unsure = false, ordinary = false, care = false } = {}) {
+  if (!feeling) return make("span", { class: "badge" }, say(care ? "care.badge" : ordinary ? "reading.ordinary.badge" : "entry.unread"));
   return make("span", { class: "badge", "data-emotion": feeling }, swatch(feeling), named(feeling), unsure ? ` · ${say("reading.unsure")}` : "");
 }
 

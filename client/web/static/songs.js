@@ -27,7 +27,9 @@ export function playlist(place, { count = 8 } = {}) {
   return { load };
 }
 
+/** Where care comes first the songs are a fixed few, and there is no way to choose. */
 function modes(state, load) {
+  if (state.answer?.care) return make("p", { class: "small" }, say("care.songs.why"));
   return make("fieldset", { class: "modes" }, make("legend", { class: "hidden" }, say("mode.legend")),
     MODES.map((mode) => make("label", { class: "mode" },
       make("input", { type: "radio", name: "mode", value: mode, "data-key": `mode-${mode}`, checked: mode === state.mode, onchange: () => load(state.about, mode) }),

@@ -55,7 +55,7 @@ const keep = once(async () => {
   show(entry);
   page.reading.querySelector(".when")?.focus({ preventScroll: true });
   page.reading.scrollIntoView({ block: "nearest" });
-  tell(entry.reading ? sentence(entry) : say("write.kept"), { unseen: Boolean(entry.reading) });
+  tell(entry.reading ? sentence(entry) : say("write.kept"), { unseen: Boolean(entry.reading || entry.care) });
 });
 
 function show(entry) {
@@ -71,7 +71,7 @@ function felt(entry) {
   document.body.dataset.emotion = feltIn(entry) ?? "";
 }
 
-/** Songs, but where care comes first only once they are asked for. */
+/** Songs, but where care comes first only once they are asked for, and gentle ones only. */
 function offer(entry) {
   if (entry.care) page.songs.hidden = true;
   else listen(entry);
