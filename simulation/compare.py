@@ -280,8 +280,8 @@ def _learned(task: Task, split: Split, folder: Path, tell: Tell) -> Result:
 
 def _floor(split: Split) -> Result:
     """TF-IDF and logistic regression, over texts after the text step that every tokenizer has before it."""
-    from sklearn.feature_extraction.text import TfidfVectorizer  # type: ignore[import-untyped]
-    from sklearn.linear_model import LogisticRegression  # type: ignore[import-untyped]
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
 
     began = time.perf_counter()
     held_by = 2 if len(split.train.examples) >= RARE else 1

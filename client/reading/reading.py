@@ -50,7 +50,7 @@ class Reading:
 
     @property
     def unsure(self) -> bool:
-        """Whether one feeling is not clearly told, the two likeliest lie close together, or parts of the text were read as different things."""
+        """Whether one feeling is not clearly told, the two likeliest lie close together, or parts of the text were read differently."""
         return self.kinds[0] < TOLD_BY or self.divided or is_close(self.probabilities)
 
 

@@ -1,4 +1,4 @@
-"""ELECTRA, RoBERTa and BERT folders at full size give transformers' own states and logits; wrapped names are unwrapped, broken numbers refused."""
+"""ELECTRA and RoBERTa folders at full size give transformers' own states and logits; wrapped names are unwrapped, NaN refused."""
 
 from __future__ import annotations
 
@@ -131,5 +131,5 @@ def test_an_electra_body_with_other_weights_than_its_config_is_refused(tmp_path:
     folder = folder_of(tmp_path / "body", kind(config))
     values = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(values | {"embedding_size": 16}))
-    with pytest.raises(Refusal, match="they do not belong to its config.json"):
+    with pytest.raises(Refusal, match=r"they do not belong to its config\.json"):
         build_classifier("some", folder, dropout=0.0, seed=1)

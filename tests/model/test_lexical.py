@@ -107,7 +107,19 @@ def spelled(text: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "text", ["오늘은 정말 행복한 하루였다", "ㅠㅠ 왜 나만… 아니 진짜??", "I felt OK", "나", "가나다라마바사 가나다 가나", "㐀㐁 뷁", "안 행복하다", "하나도 안 무섭고 못 참지 않아", "않아 안", "미안 해"]
+    "text",
+    [
+        "오늘은 정말 행복한 하루였다",
+        "ㅠㅠ 왜 나만… 아니 진짜??",
+        "I felt OK",
+        "나",
+        "가나다라마바사 가나다 가나",
+        "㐀㐁 뷁",
+        "안 행복하다",
+        "하나도 안 무섭고 못 참지 않아",
+        "않아 안",
+        "미안 해",
+    ],
 )
 def test_the_features_are_what_a_slow_loop_over_the_words_counts(text: str) -> None:
     assert vectors([text])[0] == pytest.approx(slowly(spelled(text)), abs=1e-5)

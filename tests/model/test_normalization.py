@@ -97,7 +97,7 @@ def test_tears_and_stares_are_spelled_as_sounds() -> None:
 
 
 def test_every_invisible_character_of_unicode_is_removed() -> None:
-    """Format characters (Cf) but those that show: Arabic and Egyptian signs that enclose what follows; and the fillers, which are letters."""
+    """Format characters (Cf) but those that show, signs that enclose what follows; and the fillers, which are letters."""
     shown = [*range(0x600, 0x606), 0x6DD, 0x70F, 0x890, 0x891, 0x8E2, 0x110BD, 0x110CD, *range(0x13430, 0x13440)]
     unseen = [chr(code) for code in range(0x110000) if unicodedata.category(chr(code)) == "Cf" and code not in shown]
     assert len(unseen) > 140

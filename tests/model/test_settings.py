@@ -65,7 +65,15 @@ BAD_VALUES: list[tuple[str, Any]] = [
     *(
         (name, "no such choice")
         for name in (
-            "tuning", "data_format", "label_map", "other_labels", "partition", "class_weights", "optimizer", "privacy", "strategy",
+            "tuning",
+            "data_format",
+            "label_map",
+            "other_labels",
+            "partition",
+            "class_weights",
+            "optimizer",
+            "privacy",
+            "strategy",
             "aggregation",
         )
     ),
