@@ -148,7 +148,7 @@ def import_(
     """Read a diary from elsewhere; entries that are here already are not kept twice."""
     words = _words(archive_passphrase_file, "the archive's passphrase", new=False)
     if look:
-        typer.echo(f"nothing was kept; {look_into(source, passphrase=words).account.account()}")
+        typer.echo(look_into(source, passphrase=words).account.outlook())
         return
     device = opened(home, passphrase_file)
     done = import_diary(device.diary, source, passphrase=words, songs=OwnSongs(device.songs))

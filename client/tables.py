@@ -73,6 +73,8 @@ class Table:
 
     def _read(self, line: int, landmark: Landmark | None) -> tuple[tuple[str, ...] | None, int]:
         """The cells of the row that begins here, or None, and the line after it."""
+        if len(self.names) == 1 and not self.lines.alone(line).startswith('"'):  # what looks like a delimiter is the text's own
+            return (self.lines.alone(line),), line + 1
         found = self.lines.record(line, self.delimiter)
         if found is not None:
             cells, following = self._without_empty_rest(found[0]), found[1]
@@ -82,7 +84,7 @@ class Table:
                 return cells, following
         alone = self.lines.alone(line)
         if alone.count('"') % 2 == 0:  # marks inside a text, which nobody doubled
-            cells = tuple(alone.split(self.delimiter))
+            cells = tuple(map(_without_marks_around, alone.split(self.delimiter)))
             if len(cells) == len(self.names):
                 return cells, line + 1
         return None, line + 1
@@ -156,6 +158,10 @@ def _is_common(letter: str) -> bool:
     except UnicodeEncodeError:
         return False
     return not ("\u4e00" <= letter <= "\u9fff" or "\uf900" <= letter <= "\ufaff")
+
+
+def _without_marks_around(cell: str) -> str:
+    return cell[1:-1] if len(cell) > 1 and cell[0] == cell[-1] == '"' else cell
 
 
 class _Lines:

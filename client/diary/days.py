@@ -29,7 +29,9 @@ _WEEKDAYS = re.compile(
     re.IGNORECASE,
 )
 
-_YEAR_FIRST = re.compile(r"(?<!\d)(\d{4})\s*[-./_ 년年~:]\s*(\d{1,2})\s*[-./_ 월月:]\s*(\d{1,2})(?!\d)\s*[일日]?\.?")
+_YEAR_FIRST = re.compile(r"(?<!\d)(\d{4})\s*[-./_年년~]\s*(\d{1,2})\s*[-./_月월]\s*(\d{1,2})(?!\d)\s*[일日]?\.?")
+_ALIKE = re.compile(r"(?<!\d)(\d{4})(?P<sign>[ :])(\d{1,2})(?P=sign)(\d{1,2})(?![\d:])")
+"""2024 05 01, and 2024:05:01 as cameras write it; 2024 9:30 is a year and a time."""
 _COMPACT = re.compile(r"(?<!\d)(\d{4})(\d\d)(\d\d)(?:[T _-]?(\d\d)(\d\d)(\d\d)?)?(?!\d)")
 _MONTH_NAMED = re.compile(rf"\b({_MONTHS})\.?[\s_-]+(\d{{1,2}})(?:st|nd|rd|th)?[,\s_-]+(\d{{4}})(?!\d)", re.IGNORECASE)
 _DAY_AND_NAME = re.compile(rf"(?<!\d)(\d{{1,2}})(?:st|nd|rd|th)?\.?[\s_-]+(?:of\s+)?({_MONTHS})\.?[,\s_-]+(\d{{4}})(?!\d)", re.IGNORECASE)
@@ -46,7 +48,7 @@ _IN_FOLDERS = (
 _NAMED_FOLDER = re.compile(rf"(?<!\d)(\d{{4}})/(?:\d{{1,2}}[-_. ]*)?({_MONTHS})/(\d{{1,2}})(?!\d)[^/]*$", re.IGNORECASE)
 _TIME = re.compile(
     r"(?P<half>오전|오후|\b[ap]\.?m\.?)?\s*(?<!\d)(?P<hour>\d{1,2})(?::(?P<minute>\d\d)(?::(?P<second>\d\d)(?:[.,]\d+)?)?|\s*시(?:\s*(?P<minute2>\d{1,2})\s*분?)?)"
-    r"\s*(?P<half2>[ap]\.?m\b\.?)?\s*(?P<zone>Z\b|UTC\b|GMT\b|KST\b|[+-]\d\d:?\d\d(?!\d))?",
+    r"\s*(?P<half2>[ap]\.?m\b\.?)?\s*(?P<zone>(?:UTC|GMT)[+-]\d\d?(?!\d)|(?:UTC|GMT)?[+-]\d\d:?\d\d(?!\d)|Z\b|UTC\b|GMT\b|KST\b)?",
     re.IGNORECASE,
 )
 _BARE_HOUR = re.compile(r"(?<!\d)(?P<hour>\d{1,2})\s*(?P<half>[ap]\.?m\b\.?)", re.IGNORECASE)
@@ -188,12 +190,14 @@ def _counted(number: float) -> Moment | None:
 
 def _found(text: str, order: Order, *, names: bool = False) -> tuple[date, int, int] | None:
     """The first day in a text, and where it stands; in ``names`` digits alone may be a day anywhere."""
-    if found := _year_first(text):
-        return found
-    for pattern, year, month, day in ((_MONTH_NAMED, 3, 1, 2), (_DAY_AND_NAME, 3, 2, 1), (_YEAR_AND_NAME, 1, 2, 3)):
-        for match in pattern.finditer(text):
-            if one := _day(match[year], _month(match[month]), match[day]):
-                return one, match.start(), match.end()
+    named = [
+        (one, match.start(), match.end())
+        for pattern, year, month, day in ((_MONTH_NAMED, 3, 1, 2), (_DAY_AND_NAME, 3, 2, 1), (_YEAR_AND_NAME, 1, 2, 3))
+        for match in pattern.finditer(text)
+        if (one := _day(match[year], _month(match[month]), match[day]))
+    ]
+    if whole := [*([found] if (found := _year_first(text)) else []), *named]:
+        return min(whole, key=lambda found: found[1])
     for match in _YEAR_LAST.finditer(text):
         if one := _year_last(match, order):
             return one, match.start(), match.end()
@@ -205,8 +209,10 @@ def _found(text: str, order: Order, *, names: bool = False) -> tuple[date, int, 
 
 
 def _year_first(text: str) -> tuple[date, int, int] | None:
-    for match in sorted((*_YEAR_FIRST.finditer(text), *_COMPACT.finditer(text)), key=re.Match.start):
-        if one := _day(*match.group(1, 2, 3)):
+    matches = [*_YEAR_FIRST.finditer(text), *_COMPACT.finditer(text), *_ALIKE.finditer(text)]
+    for match in sorted(matches, key=re.Match.start):
+        parts = (1, 3, 4) if match.re is _ALIKE else (1, 2, 3)
+        if one := _day(*match.group(*parts)):
             return one, match.start(), match.end()
     return None
 
@@ -259,8 +265,10 @@ def _zone(name: str) -> tzinfo:
         return _KOREA
     if name.upper() in ("Z", "UTC", "GMT"):
         return UTC
-    minutes = int(name[1:3]) * 60 + int(name[-2:])
-    return timezone(timedelta(minutes=minutes if name[0] == "+" else -minutes)) if minutes < 24 * 60 else UTC
+    offset = name.upper().removeprefix("UTC").removeprefix("GMT")
+    hours, minutes = (offset[1:3], offset[-2:]) if len(offset) > 3 else (offset[1:], "0")
+    away = timedelta(hours=int(hours), minutes=int(minutes))
+    return timezone(away if offset[0] == "+" else -away) if away < timedelta(days=1) else UTC
 
 
 def _month(name: str) -> int:

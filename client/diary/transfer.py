@@ -77,7 +77,14 @@ class Imported:
 
     def account(self) -> str:
         """One line for a person; no word of any row."""
-        parts = [f"entries imported: {self.added}", f"here already: {self.known}"]
+        return ", ".join([f"entries imported: {self.added}", f"here already: {self.known}", *self._besides()])
+
+    def outlook(self) -> str:
+        """The same of what was only looked at."""
+        return ", ".join([f"nothing was kept, entries found: {self.added}", *self._besides()])
+
+    def _besides(self) -> list[str]:
+        parts = []
         if self.bad:
             parts.append(f"bad rows skipped: {len(self.bad)} ({_some([f'{place}: {reason}' for place, reason in self.bad])})")
         if self.undated:
@@ -92,7 +99,7 @@ class Imported:
             parts.append(f"catalogues of songs: {self.catalogues}")
         if self.form:
             parts.append(f"read as {self.form}")
-        return ", ".join(parts)
+        return parts
 
 
 def _some(places: Sequence[str]) -> str:

@@ -11,8 +11,8 @@ import hashlib
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from client.reading.care_classifier import bundled_classifier
-from client.reading.care_patterns import names_self_harm
+from client.reading.care_classifier import bundled_classifier, pieces_of
+from client.reading.care_patterns import means_plainly, names_self_harm
 
 REMEMBERED = 4096
 """Texts whose answer is remembered, by their digest: a list of entries asks for each of them again and again."""
@@ -61,7 +61,13 @@ def speaks_of_self_harm(text: str) -> bool:
     digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
     answer = _answers.get(digest)
     if answer is None:
-        answer = _answers[digest] = names_self_harm(text) or bundled_classifier().needs_care(text)
+        answer = _answers[digest] = names_self_harm(text) or _sounds_so(text)
         if len(_answers) > REMEMBERED:
             _answers.popitem(last=False)
     return answer
+
+
+def _sounds_so(text: str) -> bool:
+    """Whether the classifier hears need in a sentence that does not say by itself how plainly it is meant."""
+    classifier = bundled_classifier()
+    return any(classifier.needs_care(piece) and not means_plainly(piece) for piece in pieces_of(text))

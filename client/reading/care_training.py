@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
+from client.reading.care import speaks_of_self_harm
 from client.reading.care_classifier import BUCKETS, WEIGHTS, CareClassifier, buckets_of, pieces_of
 from client.reading.care_patterns import names_self_harm
 from model.refusal import Refusal
@@ -126,7 +127,7 @@ def main() -> None:
     detectors: dict[str, Callable[[str], bool]] = {
         "patterns": names_self_harm,
         "classifier": classifier.needs_care,
-        "both": lambda text: names_self_harm(text) or classifier.needs_care(text),
+        "both": speaks_of_self_harm,
     }
     for path in (HELD_BACK, FRESH):
         for name, detector in detectors.items():

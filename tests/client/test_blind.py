@@ -187,7 +187,7 @@ def test_a_server_that_asks_fewer_devices_than_this_one_hides_among_is_refused(t
     content = {"run": "run", "round": 1, "asked": asked, "work": "0" * 64, "register": home.register.digest}
     settings = RunSettings(aggregation="masked", clients=asked)
     with pytest.raises(Refusal, match=r"2 devices are asked to mask|hides its update among at least 5") as told:
-        draw_keys(decode_advertise_order(RecordDict({"masking": ConfigRecord(content)})), settings, home)  # type: ignore[dict-item]
+        draw_keys(decode_advertise_order(RecordDict({"masking": ConfigRecord(content)})), settings, home)  # type: ignore[arg-type]
     assert "\n" not in str(told.value)
     assert not (home.root / "masking.json").exists()
 

@@ -141,7 +141,7 @@ def test_an_import_is_looked_into_and_taken_back_as_one(tmp_path: Path, home: Ho
     file = tmp_path / "diary.csv"
     file.write_text(f"text,day\n{HIDDEN},2024-05-01\n둘째,2024-05-02\n", encoding="utf-8")
     told = healing("import", file, "--look").output
-    assert told.startswith("nothing was kept; entries imported: 2, here already: 0")
+    assert told.startswith("nothing was kept, entries found: 2, read as a table")
     assert home.diary.count() == 1
     healing("import", file)
     with pytest.raises(Refusal, match="add --yes"):

@@ -115,7 +115,7 @@ OTHER_WORK: dict[str, Callable[[TrainOrder], tuple[TrainOrder, RunSettings]]] = 
     "a rate of next to nothing": lambda order: (order, replace(SETTINGS, learning_rate=1e-30)),
     "another seed": lambda order: (order, replace(SETTINGS, seed=8)),
     "other weights": lambda order: (replace(order, model=moved(order.model)), SETTINGS),
-    "less noise": lambda order: (replace(order, plan=replace(order.plan, noise_multiplier=order.plan.noise_multiplier - 0.1)), SETTINGS),  # type: ignore[arg-type, union-attr]
+    "less noise": lambda order: (replace(order, plan=replace(order.plan, noise_multiplier=order.plan.noise_multiplier - 0.1)), SETTINGS),  # type: ignore[type-var, union-attr]
     "a smaller norm": lambda order: (replace(order, update_clip=1e-3), SETTINGS),
     "another round": lambda order: (replace(order, round=2), SETTINGS),
     "another run": lambda order: (replace(order, run="other"), SETTINGS),

@@ -68,6 +68,13 @@ def test_every_line_that_is_no_row_is_named() -> None:
     assert [cells for _, cells, fault in found if not fault] == [('"말" 했다', "b"), ("하나", "b")]
 
 
+def test_a_single_column_needs_no_quotation_marks_and_marks_inside_a_text_stay() -> None:
+    assert [cells for _, cells, _ in rows_in('text\n오늘은, 좋았다\n"둘, 셋"\n그는 "네, 네"라고\n')] == [
+        ("오늘은, 좋았다",), ("둘, 셋",), ('그는 "네, 네"라고',),
+    ]  # fmt: skip
+    assert [cells for _, cells, _ in rows_in('"day","text"\n"2024-05-01","그는 "네"라고 했다"\n')] == [("2024-05-01", '그는 "네"라고 했다')]
+
+
 @pytest.mark.parametrize(
     "content",
     [

@@ -55,7 +55,8 @@ def test_a_day_is_read_as_it_was_written(spelling: str, day: date) -> None:
     ("value", "hour"),
     [
         ("2024-05-01 21:30", 21), ("2024-05-01 오후 9:30", 21), ("2024. 5. 1. 오후 9:30:15", 21), ("2024년 5월 1일 오후 9시 30분", 21),
-        ("2024-05-01 오전 12:30", 0), ("2024-05-01 12:30 PM", 12), ("May 1st, 2024 at 9:30 pm", 21), ("2024/05/01 9:30", 9),
+        ("2024-05-01 오전 12:30", 0), ("2024-05-01 12:30 PM", 12), ("May 1st, 2024 at 9:30 pm", 21),
+        ("May 1, 2024 9:30 PM", 21), ("1 May 2024 9:30", 9), ("Wed May 01 2024 9:30:00", 9), ("2024/05/01 9:30", 9),
         ("202405012130", 21), ("20240501_213000", 21), ("２０２４-０５-０１ 21:30", 21), ("9:30 PM, May 1, 2024", 21),
         ("2024-05-01T21:30", 21), ("2024:05:01 21:30:00", 21),
     ],
@@ -70,7 +71,13 @@ def test_a_time_beside_the_day_is_read(value: str, hour: int) -> None:
 
 def test_a_time_keeps_its_zone_and_utc_is_this_devices_day(in_seoul: None) -> None:
     late = datetime(2024, 5, 1, 23, 30, tzinfo=timezone(timedelta(hours=-5)))
-    for value in (late.isoformat(), format_datetime(late)):
+    for value in (
+        late.isoformat(),
+        format_datetime(late),
+        "Wed May 01 2024 23:30:00 GMT-0500 (CDT)",
+        "2024-05-01 23:30 UTC-05:00",
+        "May 1, 2024 11:30 PM GMT-5",
+    ):
         found = moment_of(value)
         assert found is not None
         assert (found.day, found.at) == (DAY, late)
