@@ -129,7 +129,7 @@ class RunSettings:
         "0: 1 where people are protected, 64 where only their sum is hidden",
     )
     clip_quantile: float = _option(0.0, "user-level: let the clip norm follow this quantile of the updates' norms; 0: it stays")
-    clip_norm: float = _option(8.0, "largest L2 norm of one entry's gradient")
+    clip_norm: float = _option(4.0, "largest L2 norm of one entry's gradient")
     sampling_rate: float = _option(1.0, "probability with which an entry takes part in a private step; 1: every step sees the whole diary")
 
     # where

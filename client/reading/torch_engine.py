@@ -35,7 +35,7 @@ class TorchEngine:
         if self._built_as != (manifest.model, manifest.tuning):
             return None
         frozen = [tensor for tensor in self._classifier.parameters() if not tensor.requires_grad]
-        shared = [self._classifier.tokenizer, *frozen, *self._classifier.buffers()]
+        shared = [self._classifier.tokenizer, self._classifier.halved, *frozen, *self._classifier.buffers()]
         return copy.deepcopy(self._classifier, {id(part): part for part in shared})
 
 
