@@ -28,9 +28,7 @@ _UNSEEN = (
     r"\s\u0000-\u0008\u000e-\u001b\u007f-\u009f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e"
     r"\u2060-\u206f\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff9-\ufffb"
 )
-Text = Annotated[
-    str, StringConstraints(min_length=1, max_length=MOST_CHARACTERS, pattern=rf"^[^\u0000]*[^{_UNSEEN}][^\u0000]*$")
-]
+Text = Annotated[str, StringConstraints(min_length=1, max_length=MOST_CHARACTERS, pattern=rf"^[^\u0000]*[^{_UNSEEN}][^\u0000]*$")]
 """A diary's text: something that can be seen, and no NUL."""
 Key = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 Number = Annotated[int, Field(ge=1, le=2**53)]

@@ -105,9 +105,7 @@ async def import_listens(request: Request, device: ThisDevice) -> edge.Imported:
     return edge.Imported(imported=imported, skipped=skipped)
 
 
-def _recommended(
-    device: Device, mood: tuple[float, ...], mode: edge.Mode, count: int, *, entry: int | None = None
-) -> edge.Recommendations:
+def _recommended(device: Device, mood: tuple[float, ...], mode: edge.Mode, count: int, *, entry: int | None = None) -> edge.Recommendations:
     id, chosen = device.jukebox.recommend(mood, mode=mode, count=count, entry=entry)
     return edge.Recommendations(id=id, mode=mode, care=None, songs=[edge.RecommendedSong.of(one) for one in chosen])
 

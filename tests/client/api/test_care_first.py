@@ -110,7 +110,10 @@ def test_songs_come_on_demand_from_the_gentle_ones_alone(api: TestClient, home: 
     entry, text = {"entry": number, "mode": mode, "count": count}, {"text": DARK, "mode": mode, "count": count}
     for first in (api.get("/v1/recommendations", params=entry), api.post("/v1/recommendations", json=text)):
         assert (first.json()["songs"], first.json()["care"]["phone"]) == ([], "109")
-    for answer in (api.get("/v1/recommendations", params=entry | {"anyway": True}), api.post("/v1/recommendations", json=text | {"anyway": True})):
+    for answer in (
+        api.get("/v1/recommendations", params=entry | {"anyway": True}),
+        api.post("/v1/recommendations", json=text | {"anyway": True}),
+    ):
         told = answer.json()
         assert [(song["title"], song["artist"]) for song in told["songs"]] == list(GENTLE[:count])
         assert (told["mode"], told["care"]["phone"]) == ("calm", "109")
@@ -124,7 +127,9 @@ def test_a_gentle_song_that_the_person_dislikes_does_not_come_again(api: TestCli
     first = api.post("/v1/recommendations", json=wish).json()
     key = first["songs"][0]["key"]
     assert api.post("/v1/feedback", json={"song": key, "event": "disliked", "playlist": first["id"]}).status_code == 204
-    assert [song["key"] for song in api.post("/v1/recommendations", json=wish).json()["songs"]] == [song["key"] for song in first["songs"][1:]]
+    assert [song["key"] for song in api.post("/v1/recommendations", json=wish).json()["songs"]] == [
+        song["key"] for song in first["songs"][1:]
+    ]
 
 
 def test_an_answer_of_care_fits_the_form_that_the_reference_promises(api: TestClient) -> None:
