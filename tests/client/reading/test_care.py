@@ -1,3 +1,4 @@
+# ruff: noqa: E501
 """Texts that speak of dying or self-harm are noticed, however they are spaced; everyday exaggeration is left alone."""
 
 from __future__ import annotations
