@@ -1,7 +1,8 @@
 """Gentle songs: the small fixed set that is offered where a text speaks of self-harm.
 
-Chosen by hand from the bundled catalogue: slow, soft, without tension, no farewell and no death in them, half of them without words. No model and no
-taste has a say here, but a song that the person dislikes is left out. That they are gentle is this project's judgement, not a finding.
+Chosen by hand from the bundled catalogue: slow, soft, without tension, no farewell and no death in them, half of them without
+words. No model and no taste has a say here, but a song that the person dislikes is left out. That they are gentle is this
+project's judgement, not a finding.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Classifier of care: a linear model over hashed character n-grams, for the sentences that no pattern foresaw.
 
 It reads a text sentence by sentence and answers with the largest probability that one of them needs care. It stands beside the patterns
-of :mod:`client.reading.care_patterns`; either suffices. Its weights come with the program (``assets/care.safetensors``), were trained once by
-:mod:`client.reading.care_training` on sentences written for this, and are read with numpy alone.
+of :mod:`client.reading.care_patterns`; either suffices. Its weights come with the program (``assets/care.safetensors``), were trained
+once by :mod:`client.reading.care_training` on sentences written for this, and are read with numpy alone.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from client.music.gentle_songs import GENTLE
 from client.music.playlist import bundled_songs
 from client.sent import note_sent
 from model.weights import Weights
@@ -243,13 +244,21 @@ def test_care_comes_before_songs_and_songs_only_when_asked_for(opened: Callable[
     page.get_by_label("일기", exact=True).fill("이제 다 그만두고 죽고 싶다는 생각만 든다.")
     page.get_by_role("button", name="마음 읽기").click()
     care = page.locator(".care")
-    expect(care.get_by_role("link")).to_have_attribute("href", "tel:109")
+    expect(care.get_by_role("link")).to_have_count(2)
+    for place, number in enumerate(("109", "15770199")):
+        expect(care.get_by_role("link").nth(place)).to_have_attribute("href", f"tel:{number}")
+    for verdict in (".bars", ".sentence", ".badge[data-emotion]"):
+        expect(page.locator(f"#reading {verdict}")).to_have_count(0)
+    expect(page.locator("body")).to_have_attribute("data-emotion", "")
     expect(page.locator("#playlist .song:visible")).to_have_count(0)
     above, card = care.bounding_box(), page.locator("#reading article").bounding_box()
     assert above["y"] < card["y"]
     shot(page, "care")
     care.get_by_role("button", name="그래도 노래를 들을래요").click()
     expect(page.locator("#playlist .song").first).to_be_visible()
+    titles = page.locator("#playlist .song-title strong").all_inner_texts()
+    assert titles == [title for title, _ in GENTLE[: len(titles)]]
+    expect(page.locator("#playlist input[name=mode]")).to_have_count(0)
 
 
 CARING = "이제 다 그만두고 죽고 싶다는 생각만 든다."
@@ -261,7 +270,7 @@ def test_care_is_shown_wherever_such_an_entry_is_opened_or_comes_to_be(served: A
     page = opened(f"/diary?day={date.today() - timedelta(70)}").page
     expect(page.locator(f"#entries article[data-number='{number}']")).to_be_visible()
     care = page.locator("#entries .care")
-    expect(care.get_by_role("link")).to_have_attribute("href", "tel:109")
+    expect(care.get_by_role("link").first).to_have_attribute("href", "tel:109")
     expect(care.get_by_role("button")).to_have_count(0)  # there are no songs here
     page.get_by_role("button", name="English").click()
     expect(care).to_contain_text("This sounds very hard")
@@ -292,7 +301,7 @@ def test_care_stays_with_todays_entry_once_another_is_written(served: Any, opene
         page.get_by_role("button", name="마음 읽기").click()
         expect(page.locator("#reading .text")).to_have_text(text)
     page.locator("#earlier-entries summary", has_text=caring).first.click()
-    expect(page.locator("#earlier-entries .care").get_by_role("link")).to_have_attribute("href", "tel:109")
+    expect(page.locator("#earlier-entries .care").get_by_role("link").first).to_have_attribute("href", "tel:109")
 
 
 def test_a_tab_left_open_past_midnight_keeps_entries_under_the_new_day(served: Any, opened: Callable[..., Any]) -> None:
