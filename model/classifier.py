@@ -144,7 +144,8 @@ class EmotionClassifier(nn.Module):
         """
         if self.cut == 0:
             return list(entries)
-        halved = self.width >= HALVED_FROM and multiplies_halves()
+        layers = any(isinstance(block, Layer) for block in list(self.blocks.values())[: self.cut])
+        halved = layers and self.width >= HALVED_FROM and multiplies_halves()
         trunk = self._halved_trunk() if halved else Chain(dict(list(self.blocks.items())[: self.cut])).eval()
         order = sorted(range(len(entries)), key=lambda row: len(entries[row]))
         outputs: list[Tensor] = [torch.empty(0)] * len(entries)
@@ -313,7 +314,8 @@ class Pool(nn.Module):
         self.lexical = lexical
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        states = (x if self.lexical is None else x[:, :, :-1]).float()
+        states = x if self.lexical is None else x[:, :, :-1]
+        states = states.to(torch.promote_types(states.dtype, torch.float32))  # a mean in bfloat16 would round away what tells texts apart
         if self.pooling == "mean":
             pooled = (states * mask[:, :, None]).sum(dim=1, keepdim=True) / mask.sum(dim=1).clamp(min=1)[:, None, None]
         else:

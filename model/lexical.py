@@ -57,8 +57,8 @@ class Lexical(nn.Module):
         rows, places, counts = self.places(ids, mask)
         values = (1 + np.log(counts)) * self.rarity.numpy()[places]
         values /= np.sqrt(np.bincount(rows, values**2, minlength=len(ids)))[rows]
-        found = torch.from_numpy(values.astype(np.float32))[:, None] * self.projection[torch.from_numpy(places)]
-        return torch.zeros(len(ids), self.features).index_add_(0, torch.from_numpy(rows), found)
+        found = torch.from_numpy(values).to(self.projection.dtype)[:, None] * self.projection[torch.from_numpy(places)]
+        return torch.zeros(len(ids), self.features, dtype=found.dtype).index_add_(0, torch.from_numpy(rows), found)
 
     def places(self, ids: Tensor, mask: Tensor) -> tuple[Places, Places, Counts]:
         """Row, place and count of every place that a row's n-grams fall into, in the order of rows and places."""

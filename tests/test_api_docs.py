@@ -28,6 +28,7 @@ def test_every_block_runs_as_it_is_pasted(tmp_path: Path) -> None:
         (bin / name).write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} {module} "$@"\n')
         (bin / name).chmod(0o755)
     environment = {key: value for key, value in os.environ.items() if key != "HEALING_HOME"} | {"PATH": f"{bin}:{os.environ['PATH']}"}
+    environment["HEALING_MODELS"] = str(ROOT / "model" / "assets")  # the real one, as a reader of the page has it
     begin, *others = [block.replace("8000", str(port)) for block in BLOCKS]
     served = subprocess.Popen(
         ["bash", "-euc", begin.replace("client serve", f"client serve --port {port}")],
@@ -45,7 +46,7 @@ def test_every_block_runs_as_it_is_pasted(tmp_path: Path) -> None:
         served.wait(30)
         served.stdout.close()
     assert done.returncode == 0, done.stdout + done.stderr
-    for told in ('"emotion":"anxiety"', "read as sadness by model version 1", "5 tracks in the JSPF", '{"imported":1,"skipped":0}'):
+    for told in ('"emotion":"anxiety"', "read as sadness by model version 2", "5 tracks in the JSPF", '{"imported":1,"skipped":0}'):
         assert told in done.stdout
 
 

@@ -26,7 +26,7 @@ def test_every_option_that_readme_names_exists() -> None:
         run(f"healing {command} --help", ROOT).stdout
         for command in ("simulate", "compare", "report", "audit", "model pretrain", "client init", "client serve")
     )
-    named = set(re.findall(r"`?(--[a-z][a-z-]+)", README)) - {"--help", "--node-config", "--strict"}
+    named = set(re.findall(r"`?(--[a-z][a-z-]+)", README)) - {"--help", "--node-config", "--run-config", "--strict"}
     assert named
     assert {option for option in named if f"{option} " not in told} == set()
 
@@ -46,8 +46,8 @@ def test_the_figures_of_the_tuning_table_are_the_models_own() -> None:
     from model.settings import RunSettings
     from model.tuning import tuned_classifier
 
-    for tuning in ("head", "lora", "top2", "full"):
-        weights = tuned_classifier(RunSettings(tuning=tuning)).read()
+    for tuning in ("probe", "head", "lora", "top2", "full"):
+        weights = tuned_classifier(RunSettings(tuning=tuning), ROOT / "model" / "assets" / "compact").read()
         [row] = [line for line in README.splitlines() if line.startswith(f"| `{tuning}`")]
         assert f"{weights.size:,}, {weights.megabytes:.3g}" in row
 

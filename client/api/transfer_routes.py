@@ -7,7 +7,7 @@ import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, BinaryIO, Literal, cast
+from typing import Annotated, Any, BinaryIO, Literal, cast
 from urllib.parse import unquote
 
 from fastapi import APIRouter, Header, Query, Request, Response
@@ -32,9 +32,11 @@ Words = Annotated[str | None, Header(alias="Archive-Passphrase", description="th
 MEDIA_TYPES = {Form.JSON: "application/json", Form.CSV: "text/csv; charset=utf-8", Form.ARCHIVE: "application/octet-stream"}
 
 
-@routes.post(
-    "/export", summary="The whole diary as a file", response_class=Response, responses={200: {"content": {"application/octet-stream": {}}}}
-)
+EXPORTED: dict[int | str, dict[str, Any]] = {200: {"content": {media.partition(";")[0]: {} for media in MEDIA_TYPES.values()}}}
+"""What the OpenAPI document promises of an export."""
+
+
+@routes.post("/export", summary="The whole diary as a file", response_class=Response, responses=EXPORTED)
 def export(wanted: edge.Export, device: ThisDevice) -> Response:
     """An encrypted archive under a passphrase of its own, or JSON or CSV that everybody can read."""
     form = Form(wanted.form)

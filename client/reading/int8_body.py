@@ -1,8 +1,9 @@
 """An int8 BERT body as one ONNX graph: token ids in, the states of the last layer out.
 
-Every linear layer is quantised by output channel, symmetrically, w = scale * q with q from -127 to 127; its input is
-quantised to eight bits when it comes, over the whole text (``DynamicQuantizeMatMul``). Embeddings, attention, norms and
-low-rank additions stay in float32. The graph is written out here in ONNX Runtime's fused operators, about eight to a
+Linear layers are quantised by output channel, symmetrically, w = scale * q with q from -127 to 127; their input is
+quantised to eight bits when it comes, over the whole text (``DynamicQuantizeMatMul``). Embeddings, attention, norms, low-rank additions and
+each layer's last matrix stay in float32: a few inputs of that matrix are so large that eight bits leave nothing of the others (of 300
+comments, 97.7 % were read alike with it in eight bits, 99.7 % without). The graph is written out here in ONNX Runtime's fused operators, about eight to a
 layer, so that no exporter and no optimiser stands between a parameter's name and its array: a checkpoint's trained blocks
 are quantised by the same function as the whole body, and put in place of the arrays of those names.
 """
@@ -137,8 +138,10 @@ def _layer(block: str, parameters: Mapping[str, Array]) -> Arrays:
 
     together = [part(name) for name in (_QUERY, _KEY, _VALUE)]
     arrays = _linear(f"{block}.qkv", np.concatenate([weight for weight, _ in together]), np.concatenate([bias for _, bias in together]))
-    for ours, theirs in (("out", "bert.attention.output"), ("wide", "bert.intermediate"), ("narrow", "bert.output")):
+    for ours, theirs in (("out", "bert.attention.output"), ("wide", "bert.intermediate")):
         arrays |= _linear(f"{block}.{ours}", *part(f"{theirs}.dense"))
+    weight, arrays[f"{block}.narrow.bias"] = part("bert.output.dense")
+    arrays[f"{block}.narrow.weight"] = np.ascontiguousarray(weight.T)
     for ours, theirs in (("norm1", "bert.attention.output"), ("norm2", "bert.output")):
         arrays[f"{block}.{ours}.weight"], arrays[f"{block}.{ours}.bias"] = part(f"{theirs}.LayerNorm")
     return arrays
@@ -174,7 +177,8 @@ def _layer_nodes(block: str, states: str, shape: BodyShape, *, low_rank: bool) -
         _norm_node(f"{block}.norm1", f"{block}.out", states, shape),
         _linear_node(f"{block}.wide", f"{block}.norm1"),
         helper.make_node(activation, [f"{block}.wide"], [f"{block}.active"], domain=domain),
-        _linear_node(f"{block}.narrow", f"{block}.active"),
+        helper.make_node("MatMul", [f"{block}.active", f"{block}.narrow.weight"], [f"{block}.narrowed"]),
+        helper.make_node("Add", [f"{block}.narrowed", f"{block}.narrow.bias"], [f"{block}.narrow"]),
         _norm_node(f"{block}.norm2", f"{block}.narrow", f"{block}.norm1", shape),
     ]
 

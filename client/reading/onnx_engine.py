@@ -39,7 +39,7 @@ from model.weights import Weights
 
 FROZEN_PARTS = ("pool", "kinds", "head.pooler")
 """What stays in float32 beside the graph: the words' projection, the reading of kinds, and the pretrained pooler."""
-FORMAT = 3
+FORMAT = 4
 """Goes into the name of every kept graph: change it with the rules of :mod:`client.reading.int8_body`."""
 
 

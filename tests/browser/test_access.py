@@ -73,7 +73,7 @@ def test_whatever_has_the_focus_shows_it(opened: Callable[..., Any]) -> None:
             page.evaluate("(e => (s => `${e.tagName} ${s.outlineStyle} ${s.outlineWidth}`)(getComputedStyle(e)))(document.activeElement)")
         )
     assert {line for line in seen if not line.startswith("BODY")} <= {
-        f"{tag} solid 3px" for tag in ("A", "BUTTON", "INPUT", "DIV", "SUMMARY")
+        f"{tag} solid 3px" for tag in ("A", "BUTTON", "INPUT", "DIV", "SELECT", "SUMMARY")
     }
 
 

@@ -22,6 +22,12 @@ from model.weights import Weights
 ROOT = Path(__file__).resolve().parents[2]
 
 
+@pytest.fixture(autouse=True)
+def real_bundle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a person installs, not the small bundle of most tests."""
+    monkeypatch.setenv("HEALING_MODELS", str(ROOT / "model" / "assets"))
+
+
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
     return Home.create(tmp_path / "home", DevicePolicy())
@@ -35,7 +41,7 @@ def digests(folder: Path) -> dict[str, str]:
 def test_body_and_first_model_are_the_bundled_ones_and_read_an_entry(home: Home) -> None:
     installed = install(home)
     assert home.models is not None
-    [bundle] = bundles()
+    bundle = bundles()[0]
     assert digests(home.models / "compact") == digests(bundle / "compact")
     assert digests(home.checkpoints.root) == digests(bundle / "emotion-v2")
     assert len(installed.written) == 6
@@ -76,9 +82,9 @@ def test_a_model_that_reached_the_device_since_is_kept(home: Home) -> None:
 def test_bundled_weights_with_another_digest_are_refused_and_nothing_counts(
     home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    [bundle] = bundles()
+    bundle = bundles()[0]
     shutil.copytree(bundle, tmp_path / "bundle")
-    weights = tmp_path / "bundle/emotion-v2/v000001/weights.safetensors"
+    weights = tmp_path / "bundle/emotion-v2/v000002/weights.safetensors"
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)
@@ -89,7 +95,7 @@ def test_bundled_weights_with_another_digest_are_refused_and_nothing_counts(
 
 
 def test_another_body_than_the_model_was_trained_on_is_refused(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    [bundle] = bundles()
+    bundle = bundles()[0]
     shutil.copytree(bundle, tmp_path / "bundle")
     weights = tmp_path / "bundle/compact/model.safetensors"
     content = bytearray(weights.read_bytes())

@@ -53,8 +53,9 @@ def independent_loop(run: RunSettings, batches: list[list[int]]) -> dict[str, Te
     start: Any = classifier.blocks["head"]
     names = ["pooler.weight", "pooler.bias", "classifier.weight", "classifier.bias", "words.weight"]
     values = [start.get_parameter(name).detach().clone().requires_grad_() for name in names]
-    x = torch.stack([row[0, :256] for row in entries.rows])
-    words = torch.stack([row[0, 256:] for row in entries.rows])
+    head = classifier.blocks["head"]
+    x = torch.stack([row[0, : head.width] for row in entries.rows])
+    words = torch.stack([row[0, head.width : head.inputs] for row in entries.rows])
     first, second = [torch.zeros_like(v) for v in values], [torch.zeros_like(v) for v in values]
     weights = None
     if run.class_weights == "balanced":

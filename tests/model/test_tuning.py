@@ -138,7 +138,7 @@ def test_a_probe_needs_a_pretrained_pooler(tmp_path: Path) -> None:
     """Weights saved without one, as masked language models are, get a random one, which a head trains and a probe would freeze."""
     shutil.copytree(COMPACT, tmp_path, dirs_exist_ok=True)
     weights = load_file(COMPACT / "model.safetensors")
-    save_file({name: tensor for name, tensor in weights.items() if "pooler" not in name}, tmp_path / "model.safetensors")
+    save_file({name: tensor for name, tensor in weights.items() if not name.startswith("pooler")}, tmp_path / "model.safetensors")
     assert tuned_classifier(settings_for("head"), tmp_path).trainable()
     for model, folder in (("lstm", COMPACT), ("compact", tmp_path)):
         with pytest.raises(Refusal, match=r"this model brings none .* use --tuning head, or full"):
@@ -176,7 +176,7 @@ def test_lora_starts_with_the_probabilities_of_the_untuned_model() -> None:
 
 def test_lora_trains_few_parameters_of_the_body() -> None:
     body = {name: array for name, array in tuned("lora").read().items() if not name.startswith("head.")}
-    assert sum(array.size for array in body.values()) == 4 * 2 * 2 * 8 * 256  # layers, query and value, down and up, rank, width
+    assert sum(array.size for array in body.values()) == 4 * 2 * 2 * 8 * tuned("lora").width  # layers, two, down and up, rank, width
 
 
 def test_lora_needs_attention_and_refuses_an_lstm_with_the_way_out() -> None:

@@ -77,7 +77,7 @@ def narrow(tmp_path_factory: pytest.TempPathFactory) -> str:
     config = BertConfig(vocab_size=8000, max_position_embeddings=64, pad_token_id=1, **shape)
     (folder / "config.json").write_text(json.dumps(config.to_dict() | {"pooling": "mean"}), encoding="utf-8")
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(3)
+        torch.manual_seed(5)
         save_file(BertModel(config).state_dict(), folder / "model.safetensors")
     return str(folder)
 
@@ -256,22 +256,13 @@ def test_another_persons_words_are_not_found_in_the_update(pretrained: Subject, 
     assert _f1(find_places(gradient, classifier, others)) < 0.6
 
 
-def test_the_words_of_one_entry_are_found_in_the_head_s_hashed_n_grams_and_noise_hides_them(diaries: tuple[Example, ...]) -> None:
-    """Three in four of the words that score highest are its own; a common part of a word moves with any word that has it."""
+def test_the_head_s_weights_of_projected_n_grams_name_no_word(diaries: tuple[Example, ...]) -> None:
     settings = RunSettings(tuning="head", max_tokens=40, dropout=0.0, rounds=1)
-    plain_way, private_way, *_ = protections(settings)
-    subjects = {way.name: Subject(settings, diaries[: FEW.examples], FEW) for way in (plain_way, private_way)}
-    classifier = subjects["plain"].classifier
-    own, others = (classifier.encode([diaries[row].text], max_tokens=40) for row in (0, 20))
-    moved, hidden = (subjects[way.name].sight(way, 0, 1, settings).moved for way in (plain_way, private_way))
-    plain, strange, noised = find_words(moved, classifier, own), find_words(moved, classifier, others), find_words(hidden, classifier, own)
-    assert isinstance(plain, Found)
-    assert isinstance(strange, Found)
-    assert isinstance(noised, Found)
-    assert plain.area.auc > 0.98
-    assert plain.recall > 0.9
-    assert strange.f1 < plain.f1 / 2
-    assert abs(noised.area.auc - 0.5) < 5 * noised.area.standard_error
+    plain_way, *_ = protections(settings)
+    subject = Subject(settings, diaries[: FEW.examples], FEW)
+    moved = subject.sight(plain_way, 0, 1, settings).moved
+    assert "head.words.weight" in moved
+    assert isinstance(find_words(moved, subject.classifier, subject.classifier.encode([diaries[0].text], max_tokens=40)), DoesNotApply)
 
 
 def _f1(found: Found | DoesNotApply) -> float:

@@ -153,7 +153,7 @@ def test_a_sweep_of_other_settings_is_refused_in_a_folder_that_was_begun(tmp_pat
     settings = shared(model=str(body), tuning="head", rounds=1)
     compare(prepare_sweep(settings, epsilons="inf", seeds=1), tmp_path / "out")
     other = prepare_sweep(replace(settings, clip_norm=0.5), epsilons="inf,8", seeds=1)
-    with pytest.raises(Refusal, match=r"was begun with clip-norm '8.0' and this call says '0.5'"):
+    with pytest.raises(Refusal, match=r"was begun with clip-norm '4.0' and this call says '0.5'"):
         compare(other, tmp_path / "out")
 
 

@@ -77,9 +77,10 @@ function offer(entry) {
   else listen(entry);
 }
 
-function listen(entry) {
+async function listen(entry) {
+  if (!entry.care) page.songs.hidden = false; // else the songs of an earlier entry would stand beside this one until its own come
+  await songs.load({ entry: entry.number, anyway: Boolean(entry.care) }, entry.care ? "calm" : undefined);
   page.songs.hidden = false;
-  return songs.load({ entry: entry.number, anyway: Boolean(entry.care) }, entry.care ? "calm" : undefined);
 }
 
 async function asked(entry) {

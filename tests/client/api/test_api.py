@@ -346,9 +346,9 @@ def test_the_model_that_reads_is_named_and_can_be_sent_back(opened: Opened, inst
     reader = EmotionReader(home)
     api = opened(home=home, reader=reader)
     first = api.get("/v1/model").json()
-    assert (first["version"], first["model"], first["refused"]) == (1, "compact", None)
+    assert (first["version"], first["model"], first["refused"]) == (2, "compact", None)
     assert api.post("/v1/model/rollback").status_code == 409
-    manifest = home.checkpoints.manifest(1)
+    manifest = home.checkpoints.manifest(2)
     weights = home.checkpoints.load(manifest)
     home.checkpoints.publish(
         weights.scale(0.5),
@@ -453,7 +453,7 @@ def test_a_damaged_choice_is_mended_by_one_that_says_both(api: TestClient, home:
 
 def test_health_is_open_and_the_docs_need_nothing_from_elsewhere(opened: Opened) -> None:
     stranger = opened(headers={})
-    assert stranger.get("/v1/health").json() == {"status": "ok", "model": 1}
+    assert stranger.get("/v1/health").json() == {"status": "ok", "model": 2}
     page = stranger.get("/docs").text
     assert "POST /v1/predict" in page
     assert "<script" not in page

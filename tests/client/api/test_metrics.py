@@ -30,7 +30,7 @@ def test_requests_are_counted_by_template_method_and_status(api: TestClient) -> 
     assert told["healing_requests_total", "method=GET", "route=/v1/entries/{number}", "status=404"] == 3
     assert told["healing_requests_total", "method=POST", "route=/v1/predict", "status=200"] == 1
     assert told["healing_request_seconds_count", "route=/v1/predict"] == 1
-    assert told["healing_model_version",] == 1
+    assert told["healing_model_version",] == 2
 
 
 def test_no_request_however_odd_adds_a_label_of_its_own(opened: Opened, caplog: pytest.LogCaptureFixture) -> None:

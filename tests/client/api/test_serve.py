@@ -306,7 +306,7 @@ def test_an_idle_server_takes_a_newer_model_and_reads_what_was_imported(installe
         import_diary(home.diary, tmp_path / "old.csv", passphrase=lambda: Passphrase("not asked for"))
         assert eventually(lambda: served.ask("GET", "/v1/entries/1")[1]["reading"] is not None)
         assert served.ask("GET", "/v1/insights")[1]["calendar"]
-        first = home.checkpoints.manifest(1)
+        first = home.checkpoints.manifest(2)
         home.checkpoints.publish(
             home.checkpoints.load(first).scale(0.5),
             model=first.model, tuning=first.tuning, base_digest=first.base_digest, tokenizer_digest=first.tokenizer_digest, round=2,

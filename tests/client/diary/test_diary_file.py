@@ -76,7 +76,7 @@ def test_no_byte_of_home_shows_an_entry_while_it_is_kept(home: Home) -> None:
 def test_a_forgotten_entry_is_in_no_page_not_even_for_who_has_the_key(home: Home) -> None:
     for number in range(40):
         home.diary.add(f"남는 글 {number} " * 50)
-    number = home.diary.add(HIDDEN * 2000, emotion=Emotion.SADNESS)  # a chain of overflow pages
+    number = home.diary.add(HIDDEN * (9_900 // len(HIDDEN)), emotion=Emotion.SADNESS)  # a chain of overflow pages
     home.diary.correct(number, Emotion.ANGER)
     pages = (home.root / "diary.sqlite3").stat().st_size // PAGE
     assert HIDDEN.encode() in decrypted(home.root / "diary.sqlite3", home.key)
@@ -101,7 +101,7 @@ def test_forgetting_says_so_if_another_program_keeps_the_old_pages(home: Home) -
     hasty = Diary(DiaryFile(home.root / "diary.sqlite3", home.key, patience=0.1), cache=home.cache)
     with home.diary._file.reading() as database:
         database.execute("SELECT * FROM entries").fetchone()
-        with pytest.raises(Refusal, match=f"entry {number} is forgotten, but its old pages are still"):
+        with pytest.raises(Refusal, match=f"entry {number} is forgotten, but old pages are still"):
             hasty.forget(number)
     assert home.diary.count() == 0  # and with the last reader gone the log goes too
     assert HIDDEN.encode() not in decrypted(home.root / "diary.sqlite3", home.key)

@@ -61,7 +61,7 @@ class Device:
     def __call__(self, windows: Sequence[Tensor]) -> Probabilities:
         self.begun.set()
         assert self.gate.wait(20)
-        return np.tile(np.float32([1, 0, 0, 0]), (len(windows), 1))
+        return np.tile(np.float32([1, 0, 0, 0, 1, 0, 0]), (len(windows), 1))
 
 
 @pytest.fixture

@@ -81,7 +81,7 @@ def macro_f1(right: Sequence[int], read: Sequence[int]) -> float:
     return sum(2 * both[each, each] / (rows[each] + columns[each]) for each in range(4)) / 4
 
 
-def tests_share(*labels: str, diaries: bool) -> list[WrittenText]:
+def share_of_tests(*labels: str, diaries: bool) -> list[WrittenText]:
     return [text for text in written_texts() if text.split == "test" and text.label in labels and bool(text.date) == diaries]
 
 
@@ -106,7 +106,7 @@ def test_a_mark_beside_a_plain_feeling_does_not_turn_it(mark: str) -> None:
 
 @pytest.mark.parametrize(("diaries", "least"), [(True, LEAST_DIARIES), (False, LEAST_STATEMENTS)])
 def test_written_texts_of_people_it_has_not_met(diaries: bool, least: float) -> None:
-    rows = tests_share(*(emotion.en for emotion in EMOTIONS), diaries=diaries)
+    rows = share_of_tests(*(emotion.en for emotion in EMOTIONS), diaries=diaries)
     read = readings([row.text for row in rows])
     names = [emotion.en for emotion in EMOTIONS]
     assert macro_f1([names.index(row.label) for row in rows], [one.emotion.id for one in read]) >= least
@@ -131,13 +131,13 @@ def test_what_it_says_is_as_often_right_as_it_says() -> None:
 
 def test_an_ordinary_day_is_not_taken_for_a_feeling_and_two_feelings_are_not_one() -> None:
     for label, most in ((PLAIN, 0.15), (MIXED, 0.40)):
-        rows = [*tests_share(label, diaries=True), *tests_share(label, diaries=False)]
+        rows = [*share_of_tests(label, diaries=True), *share_of_tests(label, diaries=False)]
         sure = [not one.unsure for one in readings([row.text for row in rows])]
         assert sum(sure) <= most * len(rows), label
 
 
 def test_of_emotional_entries_at_most_one_in_ten_is_called_unsure_though_right() -> None:
-    rows = [*tests_share(*(emotion.en for emotion in EMOTIONS), diaries=True)]
+    rows = [*share_of_tests(*(emotion.en for emotion in EMOTIONS), diaries=True)]
     read = readings([row.text for row in rows])
     doubted = [one.unsure and one.emotion.en == row.label and max(one.probabilities) >= 0.8 for one, row in zip(read, rows, strict=True)]
     assert sum(doubted) <= len(rows) / 10

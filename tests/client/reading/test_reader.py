@@ -47,14 +47,14 @@ class PlainEngine:
 
 
 def joyful(count: int) -> Probabilities:
-    return np.tile(np.float32([1, 0, 0, 0]), (count, 1))
+    return np.tile(np.float32([1, 0, 0, 0, 1, 0, 0]), (count, 1))
 
 
 def build_plain_engine(home: Home, manifest: Manifest, weights: Weights, now: Engine | None) -> Engine:
     """Four logits, whatever the text."""
     with np.errstate(all="ignore"):
         exponentials = np.exp(weights["logits"])
-        probabilities = exponentials / exponentials.sum()
+        probabilities = np.concatenate([exponentials / exponentials.sum(), np.float32([1, 0, 0])])
     return PlainEngine(lambda count: np.tile(probabilities, (count, 1)))
 
 
@@ -487,7 +487,7 @@ class PlainEngine:
         return [[torch.zeros(3)] for _ in texts]
 
     def __call__(self, windows):
-        return np.tile(np.float32([1, 0, 0, 0]), (len(windows), 1))
+        return np.tile(np.float32([1, 0, 0, 0, 1, 0, 0]), (len(windows), 1))
 
 def build(home, manifest, weights, now):
     return PlainEngine()
