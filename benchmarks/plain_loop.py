@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import BertConfig, BertModel
 
+from model.hub import read_tensors
 from model.lexical import Lexical
 from model.tokenizer import load_tokenizer
 
@@ -90,7 +91,7 @@ def score(network: Network, entries: list[Entry], *, batch_size: int = 64) -> tu
 
 
 class Network(nn.Module):
-    """BERT, the mean over real tokens, and a head: dense, tanh, dropout, linear; plus a linear reading of hashed n-grams."""
+    """BERT, the mean over real tokens, and a head: dense, tanh, dropout, linear; plus a linear reading of the words' features."""
 
     def __init__(self, task: dict[str, Any]) -> None:
         super().__init__()
@@ -99,14 +100,17 @@ class Network(nn.Module):
         self.pooler = nn.Linear(config.hidden_size, config.hidden_size)
         self.dropout = nn.Dropout(task["dropout"])
         self.classifier = nn.Linear(config.hidden_size, 4)
-        self.lexical = Lexical(load_tokenizer(Path(task["body"]), pad_id=PAD), config.lexical_buckets)
-        self.words = nn.Linear(config.lexical_buckets, 4, bias=False)
+        lexical = Lexical(load_tokenizer(Path(task["body"]), pad_id=PAD), config.lexical_buckets, config.lexical_features)
+        stored = read_tensors(Path(task["body"]) / "model.safetensors")
+        lexical.load_state_dict({name: stored[f"lexical.{name}"] for name in lexical.state_dict()})
+        self.frozen = [lexical]  # in a list: it is neither trained nor sent
+        self.words = nn.Linear(config.lexical_features, 4, bias=False)
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Token ids and mask (B, S) to logits (B, 4)."""
         states = self.bert(ids, attention_mask=mask).last_hidden_state
         mean = (states * mask[:, :, None]).sum(dim=1) / mask.sum(dim=1)[:, None]
-        return self.classifier(self.dropout(torch.tanh(self.pooler(mean)))) + self.words(self.lexical(ids, mask))
+        return self.classifier(self.dropout(torch.tanh(self.pooler(mean)))) + self.words(self.frozen[0](ids, mask))
 
 
 def batch(entries: list[Entry]) -> tuple[Tensor, Tensor, Tensor]:

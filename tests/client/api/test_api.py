@@ -356,11 +356,11 @@ def test_the_model_that_reads_is_named_and_can_be_sent_back(opened: Opened, inst
         tokenizer_digest=manifest.tokenizer_digest, round=2,
     )  # fmt: skip
     reader.refresh()
-    assert "healing_model_version 2.0" in api.get("/metrics").text  # though nobody asked it for a reading
-    assert api.post("/v1/predict", json={"text": JOYFUL}).json()["model"]["version"] == 2
+    assert "healing_model_version 3.0" in api.get("/metrics").text  # though nobody asked it for a reading
+    assert api.post("/v1/predict", json={"text": JOYFUL}).json()["model"]["version"] == 3
     back = api.post("/v1/model/rollback").json()
-    assert (back["version"], back["declined"], back["earlier"]) == (1, 2, None)
-    assert api.post("/v1/predict", json={"text": JOYFUL}).json()["model"]["version"] == 1
+    assert (back["version"], back["declined"], back["earlier"]) == (2, 3, None)
+    assert api.post("/v1/predict", json={"text": JOYFUL}).json()["model"]["version"] == 2
     assert "healing_model_swaps_total 2.0" in api.get("/metrics").text
     reader.close()
 
