@@ -5,8 +5,9 @@ quantised to eight bits when it comes, over the whole text (``DynamicQuantizeMat
 each layer's last matrix stay in float32: a few inputs of that matrix are so large that eight bits leave nothing of the others (of 300
 comments, 97.7 % were read alike with it in eight bits, 99.7 % without).
 
-The graph is written out here in ONNX Runtime's fused operators, about nine to a layer, so that no exporter and no optimiser stands between a parameter's name and its array: a checkpoint's trained blocks
-are quantised by the same function as the whole body, and put in place of the arrays of those names.
+The graph is written out here in ONNX Runtime's fused operators, about nine to a layer, so that no exporter and no optimiser stands
+between a parameter's name and its array: a checkpoint's trained blocks are quantised by the same function as the whole body, and put in
+place of the arrays of those names.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,13 @@ import pytest
 
 from client.home import DevicePolicy, Home
 from client.installation import install
+from client.reading.adoption import Adopted, Adoption, Agreement, Choice
+from client.reading.reader import EmotionReader
+from client.reading.reading import Reading
+from model.checkpoint import CheckpointStore, Manifest
+from model.emotions import Emotion
 from model.hub import bundles
+from model.normalization import TEXT_STEP
 from model.refusal import Refusal
 from model.settings import RunSettings
 from model.tuning import tuned_classifier
@@ -114,3 +121,56 @@ def test_init_needs_no_network(tmp_path: Path) -> None:
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert "verified" in done.stdout
+
+
+def as_an_older_program_left_it(home: Home, *, versions: int = 1, text_step: int = 1) -> None:
+    """A Home whose newest global model was made by other rules for text, and whose body was another."""
+    install(home)
+    body = home.models
+    assert body is not None
+    (body / "compact" / "model.safetensors").write_bytes(b"the weights of another body")
+    shutil.rmtree(home.checkpoints.root)
+    for version in range(1, versions + 1):
+        what = {"base_digest": "a" * 64, "tokenizer_digest": "b" * 64}
+        home.checkpoints.publish(
+            Weights({"head.words.weight": np.zeros((4, 8), np.float32)}), model="compact", tuning="probe", round=1, **what
+        )
+        manifest = home.checkpoints.root / f"v{version:06d}" / "manifest.json"
+        manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"text_step": text_step}))
+
+
+@pytest.mark.parametrize(("versions", "text_step"), [(1, 1), (7, 1), (3, TEXT_STEP)])
+def test_a_device_of_an_older_program_moves_to_the_bundled_model_as_its_next_version(home: Home, versions: int, text_step: int) -> None:
+    as_an_older_program_left_it(home, versions=versions, text_step=text_step)
+    installed = install(home)
+    assert installed.model.version == versions + 1
+    assert installed.model.digest == CheckpointStore(bundles()[0] / "emotion-v2").latest().digest  # type: ignore[union-attr]
+    assert install(home).written == ()
+    reader = EmotionReader(home)
+    assert reader.serving is not None
+    assert reader.serving.version == versions + 1
+    reader.close()
+
+
+def test_until_it_moves_an_older_model_is_refused_with_what_to_do(home: Home) -> None:
+    as_an_older_program_left_it(home)
+    with pytest.raises(Refusal, match="run `healing client init` on a device, which moves it to the bundled model"):
+        home.checkpoints.latest()
+
+
+def test_the_move_shows_how_often_both_models_agree_with_the_person(home: Home) -> None:
+    """The older model can read no more: what it read stands in the diary."""
+    as_an_older_program_left_it(home)
+    serving = Adoption(home.root / "serving")
+    older = json.loads((home.checkpoints.root / "v000001/manifest.json").read_text())
+    serving.keep(Choice.of(Adopted(manifest=Manifest(**older)), before=None, earlier=None), Weights({"a": np.zeros(1, np.float32)}))
+    rows = [("오늘 친구가 편지를 보내 하루 종일 웃었다", Emotion.JOY, 0), ("할머니가 너무 보고 싶어 사진만 봤다", Emotion.SADNESS, 0)]
+    rows += [("팀장이 또 내 탓을 해서 속이 부글부글 끓는다", Emotion.ANGER, 2), ("내일 면접이라 손이 떨린다", Emotion.ANXIETY, 1)]
+    for text, emotion, read in rows:
+        chances = tuple(0.7 if each == read else 0.1 for each in range(4))
+        home.diary.add(text, emotion=emotion, reading=Reading(probabilities=chances, version=1, digest="d"))
+    install(home)
+    reader = EmotionReader(home)
+    assert reader.serving is not None
+    assert reader.serving.agreement == Agreement(entries=4, before=0.5, after=1.0)
+    reader.close()
