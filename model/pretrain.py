@@ -13,7 +13,6 @@ The head, which is trained in federated rounds and travels, is not made here.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -35,7 +34,6 @@ from model.lexical import Lexical
 from model.lexical_training import Regression, learn_projection
 from model.normalization import normalized
 from model.quantized_tensors import quantize_tensors
-from model.refusal import Refusal
 from model.tokenizer import load_tokenizer
 
 LAYERS = 8
@@ -171,11 +169,3 @@ def kind_inputs(classifier: EmotionClassifier, texts: Sequence[str]) -> np.ndarr
     pooled = torch.stack(classifier.lower(classifier.encode(texts, max_tokens=512)))[:, 0]
     state = torch.tanh(nn.functional.linear(pooled[:, : kinds.width], kinds.pooler, kinds.shift))  # type: ignore[arg-type]
     return torch.cat([state, pooled[:, kinds.width :]], dim=1).numpy()
-
-
-def digest_of(folder: Path) -> str:
-    """SHA-256 of a model folder's weights."""
-    path = folder / "model.safetensors"
-    if not path.is_file():
-        raise Refusal(f"'{folder}' holds no model.safetensors; make the model first")
-    return hashlib.sha256(path.read_bytes()).hexdigest()

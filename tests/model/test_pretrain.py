@@ -6,14 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 import torch
 
 from model.classifier import build_classifier
 from model.emotion_corpora import written_row, written_rows
 from model.hub import find_model
-from model.pretrain import COMMENTS, _regressions, digest_of, kind_inputs
-from model.refusal import Refusal
+from model.pretrain import COMMENTS, _regressions, kind_inputs
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -68,8 +66,3 @@ def test_a_missing_corpus_is_one_sentence_and_leaves_nothing(tmp_path: Path) -> 
     assert done.stderr.count("\n") == 1
     assert "name the folder that holds" in done.stderr
     assert not (tmp_path / "out").exists()
-
-
-def test_a_folder_without_weights_has_no_digest(tmp_path: Path) -> None:
-    with pytest.raises(Refusal, match=r"holds no model\.safetensors"):
-        digest_of(tmp_path)
