@@ -40,6 +40,7 @@ from model.examples import Batch
 from model.hub import PICKLE, SAFETENSORS, WAY_OUT, read_tensors
 from model.lexical import LEXICAL_VERSION, Lexical
 from model.normalization import normalized, spell_marks
+from model.processor import has_any
 from model.refusal import Refusal
 from model.scores import Scores
 from model.tokenizer import Tokenizer, load_tokenizer
@@ -225,17 +226,13 @@ class EmotionClassifier(nn.Module):
 
 
 HALVED_FROM = 256
-"""Width of a body from which products in bfloat16 pay: 2.4 times as fast at 384 on one core that has them."""
+"""Width of a body from which products in bfloat16 pay."""
 
 
 @lru_cache(maxsize=1)
-def multiplies_halves(cpu: Path = Path("/proc/cpuinfo")) -> bool:
+def multiplies_halves() -> bool:
     """Whether this processor multiplies matrices in bfloat16 by itself; elsewhere it would be slower than float32."""
-    try:
-        flags = cpu.read_text(encoding="utf-8", errors="replace").split()
-    except OSError:
-        return False
-    return "avx512_bf16" in flags or "amx_bf16" in flags
+    return has_any("avx512_bf16", "amx_bf16")
 
 
 def _halved(layer: Layer) -> Layer:

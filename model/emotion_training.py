@@ -21,7 +21,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +44,7 @@ from model.tokenizer import Tokenizer
 class EmotionRow:
     """One sentence and the targets that it has. ``weight`` scales the loss of its emotion and kind."""
 
-    text: str
+    text: str = field(repr=False)
     emotion: int | None = None
     kind: int | None = None
     kote: frozenset[int] | None = None

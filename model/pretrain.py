@@ -124,16 +124,17 @@ def _with_words(making: Making, body: Path, *, written: Sequence[EmotionRow], co
     frozen = {f"lexical.{name}": value for name, value in lexical.state_dict().items()}
     bert = load_file(str(body / "model.safetensors"))
     width = config["hidden_size"]
-    kinds = {"pooler": bert["pooler.dense.weight"], "shift": bert["pooler.dense.bias"]}
-    kinds |= {"weight": torch.zeros(len(KINDS), width + lexical.features), "bias": torch.zeros(len(KINDS))}
-    for weight in (False, True):  # first without kinds, to read what they are learned from by the body as it will be stored
-        if weight:
-            kinds |= _learned_kinds(folder)
-        tensors = bert | frozen | {f"kinds.{name}": value for name, value in kinds.items()}
-        write_durably(folder / "config.json", write_config(config))
-        write_durably(folder / "tokenizer.json", (body / "tokenizer.json").read_bytes())
-        write_durably(folder / "model.safetensors", save_tensors(quantize_tensors(tensors), metadata={"format": "pt"}))
+    pooler = {"kinds.pooler": bert["pooler.dense.weight"], "kinds.shift": bert["pooler.dense.bias"]}
+    silent = {"kinds.weight": torch.zeros(len(KINDS), width + lexical.features), "kinds.bias": torch.zeros(len(KINDS))}
+    write_durably(folder / "config.json", write_config(config))
+    write_durably(folder / "tokenizer.json", (body / "tokenizer.json").read_bytes())
+    _store(folder, bert | frozen | pooler | silent)  # the kinds are learned from what the body gives as it is stored
+    _store(folder, bert | frozen | pooler | _learned_kinds(folder))
     return folder
+
+
+def _store(folder: Path, tensors: dict[str, Tensor]) -> None:
+    write_durably(folder / "model.safetensors", save_tensors(quantize_tensors(tensors), metadata={"format": "pt"}))
 
 
 def _regressions(rows: Sequence[EmotionRow], written: int) -> list[Regression]:
@@ -157,7 +158,7 @@ def _learned_kinds(folder: Path) -> dict[str, Tensor]:
     classifier = build_classifier(str(folder), folder, dropout=0.0, seed=0)
     states = kind_inputs(classifier, [row.text for row in strangers])
     fitted = LogisticRegression(C=1.0, max_iter=1000).fit(states, [row.kind for row in strangers])
-    return {"weight": torch.from_numpy(fitted.coef_).float(), "bias": torch.from_numpy(fitted.intercept_).float()}
+    return {"kinds.weight": torch.from_numpy(fitted.coef_).float(), "kinds.bias": torch.from_numpy(fitted.intercept_).float()}
 
 
 @torch.no_grad()

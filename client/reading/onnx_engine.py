@@ -33,6 +33,7 @@ from client.reading.int8_body import IDS, STATES, Arrays, BodyShape, arrays_of, 
 from model.checkpoint import Manifest, write_durably
 from model.classifier import Embeddings, EmotionClassifier, source_of
 from model.hub import find_model
+from model.processor import CPU, has_any
 from model.refusal import Refusal
 from model.tuning import tuned_classifier, tuned_outline
 from model.weights import Weights
@@ -194,13 +195,9 @@ def _head(outline: EmotionClassifier, weights: Arrays) -> nn.Module:
     return head
 
 
-def adds_products_exactly(cpu: Path = Path("/proc/cpuinfo")) -> bool:
+def adds_products_exactly(cpu: Path = CPU) -> bool:
     """Whether this CPU surely adds int8 products in 32 bits: an x86 without VNNI adds pairs of them in 16, which overflow."""
-    try:
-        flags = cpu.read_text(encoding="utf-8", errors="replace").split()
-    except OSError:
-        return False
-    return "avx512_vnni" in flags or "avx_vnni" in flags
+    return has_any("avx512_vnni", "avx_vnni", cpu=cpu)
 
 
 def _sha256(path: Path) -> str:

@@ -94,6 +94,10 @@ def test_a_state_of_other_settings_is_refused(body: Path, tmp_path: Path) -> Non
         trained(body, tmp_path / "out", epochs=4)
 
 
+def test_a_row_does_not_show_its_text() -> None:
+    assert "좋은" not in repr(ROWS[0])
+
+
 def test_no_rows_are_refused(body: Path, tmp_path: Path) -> None:
     with pytest.raises(Refusal, match="no sentence to train on"):
         train_emotion(body, load_tokenizer(body, pad_id=1), [], tmp_path / "o", EmotionTrainingSettings(), on_progress=lambda at: None)
