@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import itertools
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from model.corpora import existing, is_held_out, numbered_rows
+from model.corpora import existing, film_reviews, numbered_rows
 from model.emotion_training import EmotionRow
 from model.emotions import EMOTIONS, KINDS, Emotion
 from model.examples import GOEMOTIONS, KOTE_EMOTIONS, bundled_diaries, goemotions_cells, kote_cells
@@ -87,21 +86,8 @@ def written_row(text: str, label: str) -> EmotionRow:
     return EmotionRow(text=text, emotion=Emotion.named(label).id, kind=ONE)
 
 
-def film_reviews(folder: Path, count: int) -> list[str]:
-    """The first ``count`` film reviews that are not of held-out authors."""
-    import pyarrow.parquet
-
-    table = pyarrow.parquet.read_table(existing(folder / "nsmc" / "reviews.parquet"), columns=["author", "text"])
-    rows = zip(table["author"].to_pylist(), table["text"].to_pylist(), strict=True)
-    return list(itertools.islice((text for author, text in rows if text and not is_held_out(author)), count))
-
-
 def _reviews(folder: Path, count: int) -> list[EmotionRow]:
-    import pyarrow.parquet
-
-    table = pyarrow.parquet.read_table(existing(folder / "nsmc" / "reviews.parquet"), columns=["author", "rating", "text"])
-    rows = zip(table["author"].to_pylist(), table["rating"].to_pylist(), table["text"].to_pylist(), strict=True)
-    usable = [(text, int(rating)) for author, rating, text in rows if text and len(text) >= 20 and not is_held_out(author)]
+    usable = [(text, rating) for text, rating in film_reviews(folder) if len(text) >= 20]
     chosen = sorted(usable, key=lambda row: hashlib.sha256(row[0].encode()).digest())[:count]
     return [EmotionRow(text=text, rating=rating) for text, rating in chosen]
 

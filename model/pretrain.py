@@ -26,8 +26,9 @@ from torch import Tensor, nn
 
 from model.checkpoint import write_durably
 from model.classifier import EmotionClassifier, build_classifier
+from model.corpora import film_reviews
 from model.e5_wheel import cut_e5, korean_rows, read_e5, write_config
-from model.emotion_corpora import broad_rows, comment_rows, film_reviews, tested_texts, written_rows
+from model.emotion_corpora import broad_rows, comment_rows, tested_texts, written_rows
 from model.emotion_training import EmotionProgress, EmotionRow, EmotionTrainingSettings, train_emotion
 from model.emotions import EMOTIONS, KINDS
 from model.lexical import Lexical
@@ -85,7 +86,7 @@ def _cut(making: Making, texts: Sequence[str]) -> Path:
         return folder
     making.on_stage("cutting multilingual-e5-small to Korean")
     e5 = read_e5(making.e5)
-    reviews = film_reviews(making.data, REVIEWS_FOR_PIECES)
+    reviews = [text for text, _ in film_reviews(making.data)[:REVIEWS_FOR_PIECES]]
     body, config, tokenizer = cut_e5(e5, korean_rows(e5, map(normalized, [*texts, *reviews]), fewest=4), layers=LAYERS)
     write_durably(folder / "config.json", write_config(config))
     write_durably(folder / "tokenizer.json", tokenizer.to_str().encode())
