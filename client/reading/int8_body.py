@@ -2,8 +2,7 @@
 
 Linear layers are quantised by output channel, symmetrically, w = scale * q with q from -127 to 127; their input is
 quantised to eight bits when it comes, over the whole text (``DynamicQuantizeMatMul``). Embeddings, attention, norms, low-rank additions and
-each layer's last matrix stay in float32: a few inputs of that matrix are so large that eight bits leave nothing of the others (of 300
-comments, 97.7 % were read alike with it in eight bits).
+each layer's last matrix stay in float32: a few inputs of that matrix are so large that eight bits leave nothing of the others.
 
 The graph is written out here in ONNX Runtime's fused operators, about nine to a layer, so that no exporter and no optimiser stands
 between a parameter's name and its array: a checkpoint's trained blocks are quantised by the same function as the whole body, and put in
